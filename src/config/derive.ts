@@ -1,0 +1,128 @@
+/**
+ * Numbers that follow from a configuration, the machine and the data set. Pure.
+ *
+ * Idea: batches are cut from the endless sequence of epoch permutations, so every batch is full, an epoch may end inside a step, and epoch e
+ * ends at the first step with step x globalBatch >= e x images. Steps count from 1; both words count finished ones.
+ * Must stay true: workers divide shards, shards divide the global batch; threads follow the shards and not the workers, so that any number of
+ * workers computes the same bits.
+ */
+import { DtrainError, ExitCode } from '../core/errors.js';
+import { originOf } from './origin.js';
+import type { RunConfig } from './schema.js';
+
+export interface Workers {
+  readonly workers: number;
+  /** For the cure in a message; left out, the message says "workers". */
+  readonly device?: 'gpu' | 'cpu';
+  /** Of this machine, for train.threadsPerWorker. */
+  readonly cores: number;
+}
+
+/** How a global batch is shared out. */
+export interface BatchPlan {
+  /** Ranks: one a worker. */
+  readonly world: number;
+  /** Logical shards of a global batch. */
+  readonly shards: number;
+  readonly shardsPerRank: number;
+  /** Images. */
+  readonly shardBatch: number;
+  /** Images of one rank. */
+  readonly localBatch: number;
+  readonly threadsPerWorker: number;
+}
+
+export interface StepPlan {
+  /** Of the first epoch; a later one may have one less, as it begins with the images that were left of the step before. */
+  readonly stepsPerEpoch: number;
+  readonly totalSteps: number;
+}
+
+export type Plan = BatchPlan & StepPlan;
+
+/** Throws DTRAIN_BATCH_NOT_DIVISIBLE, exit code 3, with all that does not divide. */
+export function derive(config: RunConfig, machine: Workers & { readonly trainImages: number }): Plan {
+  return { ...deriveBatch(config, machine), ...deriveSteps(config, machine.trainImages) };
+}
+
+/** As `derive`, without the data set. */
+export function deriveBatch(config: RunConfig, { workers, device, cores }: Workers): BatchPlan {
+  const { globalBatch, logicalShards, threadsPerWorker } = config.train;
+  const shards = logicalShards ?? workers;
+  const flag = device === undefined ? '' : `--${device}s `;
+  const mistakes: string[] = [];
+  if (shards % workers !== 0) {
+    const cure = logicalShards === null ? '' : orWorkers(logicalShards, workers, flag);
+    mistakes.push(notAMultiple(config, 'train.logicalShards', shards, workers, count(workers, 'rank'), cure));
+  }
+  if (globalBatch % shards !== 0) {
+    const unit =
+      logicalShards === null ? count(workers, 'rank') : `${count(shards, 'logical shard')} (train.logicalShards)`;
+    const cure = logicalShards === null ? orWorkers(globalBatch, workers, flag) : '';
+    mistakes.push(notAMultiple(config, 'train.globalBatch', globalBatch, shards, unit, cure));
+  }
+  if (mistakes.length > 0)
+    throw new DtrainError('DTRAIN_BATCH_NOT_DIVISIBLE', ExitCode.configuration, mistakes.join('\n'));
+  return {
+    world: workers,
+    shards,
+    shardsPerRank: shards / workers,
+    shardBatch: globalBatch / shards,
+    localBatch: globalBatch / workers,
+    threadsPerWorker: threadsPerWorker ?? Math.max(1, Math.floor(cores / shards)),
+  };
+}
+
+/** The most workers, at most `available`, whose shares of the configured batch are whole. At least 1. */
+export function fittingWorkers({ train }: RunConfig, available: number): number {
+  const total = train.logicalShards ?? train.globalBatch;
+  for (let workers = available; workers > 1; workers--) {
+    if (total % workers === 0) return workers;
+  }
+  return 1;
+}
+
+/** `trainImages` is the size of the training set. */
+export function deriveSteps({ train }: RunConfig, trainImages: number): StepPlan {
+  const steps = lastStepOfEpoch(train.epochs, train.globalBatch, trainImages);
+  return {
+    stepsPerEpoch: lastStepOfEpoch(1, train.globalBatch, trainImages),
+    totalSteps: Math.min(steps, train.maxSteps ?? Number.POSITIVE_INFINITY),
+  };
+}
+
+/** The first step after which every image has been seen `epoch` times. */
+export function lastStepOfEpoch(epoch: number, globalBatch: number, trainImages: number): number {
+  return Math.ceil((epoch * trainImages) / globalBatch);
+}
+
+/** Passes over the training images that are done after `step` steps, a fraction. */
+export function epochOfStep(step: number, globalBatch: number, trainImages: number): number {
+  return (step * globalBatch) / trainImages;
+}
+
+function notAMultiple(
+  config: RunConfig,
+  key: string,
+  got: number,
+  divisor: number,
+  unit: string,
+  cure: string,
+): string {
+  const below = Math.floor(got / divisor) * divisor;
+  const near = below === 0 ? `${divisor}` : `${below} or ${below + divisor}`;
+  return `${originOf(config, key)}: expected a multiple of ${unit}, got ${got}. Use ${near}${cure}.`;
+}
+
+/** `, or --gpus 5`: the number of workers nearest to the one asked for that divides `total`. */
+function orWorkers(total: number, workers: number, flag: string): string {
+  for (let distance = 1; ; distance++) {
+    // Fewer first: they are there. One worker always divides.
+    const fit = [workers - distance, workers + distance].find((n) => n >= 1 && total % n === 0);
+    if (fit !== undefined) return flag === '' ? `, or ${count(fit, 'worker')}` : `, or ${flag}${fit}`;
+  }
+}
+
+function count(n: number, noun: string): string {
+  return n === 1 ? `1 ${noun}` : `${n} ${noun}s`;
+}

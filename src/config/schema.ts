@@ -1,0 +1,407 @@
+/**
+ * The configuration: every key with its type, bounds, default, unit and meaning, said once.
+ *
+ * Idea: a key is one line here. The checks, the defaults, the type RunConfig, the JSON Schema and docs/configuration.md come from that line.
+ * Must stay true: keys are public (contract, "Configuration"), two levels of sections at most; what this version does not do is not in a key's
+ * type, so it is refused and never ignored; every key has a default that its own type accepts.
+ */
+import { z } from 'zod';
+
+/** `T` with everything in it readonly, at any depth. */
+export type DeepReadonly<T> = T extends object ? { readonly [K in keyof T]: DeepReadonly<T[K]> } : T;
+
+/** One key, for people and for messages. */
+export interface KeyFacts {
+  /** Dotted: `data.augment.crop`. */
+  readonly path: string;
+  readonly default: unknown;
+  /** What fits, to follow the word "expected" in a message. */
+  readonly expected: string;
+  /** What the number counts; undefined for what is no number, or a pure one. */
+  readonly unit: string | undefined;
+  readonly description: string;
+  /** Any text fits, so a word needs no quotes. */
+  readonly isText: boolean;
+  /** The words that fit; empty where other things do. */
+  readonly choices: readonly string[];
+  /** A sentence for a value that a later version will take; undefined for any other value. */
+  later(value: unknown): string | undefined;
+}
+
+export interface SectionFacts {
+  /** `data`, or dotted: `data.augment`. */
+  readonly path: string;
+  readonly description: string;
+}
+
+/** A type together with the words for it. */
+interface Kind<T extends z.ZodType> {
+  readonly type: T;
+  readonly expected: string;
+  readonly isText?: boolean;
+  readonly choices?: readonly string[];
+}
+
+interface KeyOptions {
+  readonly unit?: string;
+  readonly later?: (value: unknown) => string | undefined;
+}
+
+const keyFacts = new WeakMap<z.ZodType, Omit<KeyFacts, 'path'>>();
+
+function key<T extends z.ZodType>(
+  kind: Kind<T>,
+  value: z.util.NoUndefined<z.output<T>>,
+  description: string,
+  options: KeyOptions = {},
+): z.ZodDefault<T> {
+  const type = z._default(kind.type, value).describe(description);
+  const { expected, isText = false, choices = [] } = kind;
+  const { unit, later = () => undefined } = options;
+  keyFacts.set(type, { default: value, expected, unit, description, isText, choices, later });
+  return type;
+}
+
+function section<T extends Readonly<Record<string, z.ZodType>>>(description: string, keys: T) {
+  return z.strictObject(keys).describe(description);
+}
+
+/** A section inside the configuration or another section: left out, it is made of defaults. */
+function part<T extends z.ZodType<unknown, object>>(type: T) {
+  return type.prefault({} as z.input<T>);
+}
+
+const flag: Kind<z.ZodBoolean> = { type: z.boolean(), expected: 'true or false' };
+
+function integer(min: number, max: number): Kind<z.ZodInt> {
+  return { type: z.int().min(min).max(max), expected: `a whole number from ${min} to ${max}` };
+}
+
+function number(min: number, max: number): Kind<z.ZodNumber> {
+  return { type: z.number().min(min).max(max), expected: `a number from ${min} to ${max}` };
+}
+
+/** Above `min`, which itself does not fit. */
+function numberAbove(min: number, max: number): Kind<z.ZodNumber> {
+  return { type: z.number().gt(min).max(max), expected: `a number above ${min}, at most ${max}` };
+}
+
+/** `max` itself does not fit. */
+function numberBelow(min: number, max: number): Kind<z.ZodNumber> {
+  return { type: z.number().min(min).lt(max), expected: `a number from ${min} to below ${max}` };
+}
+
+function choice<const V extends readonly [string, ...string[]]>(...values: V) {
+  return { type: z.enum(values), expected: listText(values), choices: values };
+}
+
+/** The one value that this version takes. */
+function only<const V extends false | 0 | null>(value: V): Kind<z.ZodLiteral<V>> {
+  return { type: z.literal(value), expected: String(value) };
+}
+
+function orNull<T extends z.ZodType>(kind: Kind<T>): Kind<z.ZodNullable<T>> {
+  return { ...kind, type: kind.type.nullable(), expected: `${kind.expected}, or null` };
+}
+
+/** A path: no control characters and no halves of characters, which no file system call takes. */
+const text: Kind<z.ZodString> = {
+  type: z
+    .string()
+    .min(1)
+    .max(4096)
+    .regex(/^[^\p{Cc}\p{Cs}]*$/u),
+  expected: 'a path',
+  isText: true,
+};
+
+const increasingEpochs: Kind<z.ZodArray<z.ZodNumber>> = {
+  type: z
+    .array(z.number().gt(0).max(100_000))
+    .max(100)
+    .refine((epochs) => epochs.every((epoch, i) => i === 0 || epoch > epochs[i - 1]!)),
+  expected: 'increasing epochs above 0, such as [82, 123]',
+};
+
+/** `A, B or C` */
+export function listText(words: readonly string[]): string {
+  return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
+}
+
+/** Values that the contract names and a later version brings. */
+function laterWhen(isLater: (value: unknown) => boolean, sentence: string) {
+  return { later: (value: unknown) => (isLater(value) ? sentence : undefined) };
+}
+
+const isOneOf =
+  (...values: readonly unknown[]) =>
+  (value: unknown) =>
+    values.includes(value);
+const isOther = (value: unknown) => value !== null && value !== false;
+
+export const MODEL_NAMES = [
+  'resnet20',
+  'resnet32',
+  'resnet44',
+  'resnet56',
+  'resnet110',
+  'resnet18',
+  'resnet34',
+  'resnet50',
+  'resnet101',
+  'resnet152',
+] as const;
+export type ModelName = (typeof MODEL_NAMES)[number];
+
+/** Keys in the order of the contract, which is the order of docs/configuration.md and of a printed configuration. */
+export const runConfigSchema = section('A run of dtrain.', {
+  model: part(
+    section('The network.', {
+      name: key(
+        choice(...MODEL_NAMES),
+        'resnet20',
+        'The network: of depth 6n+2 for 32x32 images (20 to 110), or of the ImageNet family (18 to 152).',
+        laterWhen(
+          (value) => typeof value === 'string' && /^(resnet1202|plain(18|20|32|34|44|56)|vgg(16|19))$/.test(value),
+          'This network is not in this version yet.',
+        ),
+      ),
+      shortcut: key(
+        choice('A', 'B'),
+        'A',
+        'What joins blocks of different widths in a network of depth 6n+2: A, zeros for the new channels, no parameters; B, a 1x1 convolution. The ImageNet family has projections (B) whatever this says.',
+        laterWhen(isOneOf('C', 'none'), 'This shortcut is not in this version yet.'),
+      ),
+      stem: key(
+        choice('cifar', 'imagenet'),
+        'cifar',
+        'The first layers of the ImageNet family: cifar, a 3x3 convolution of stride 1; imagenet, a 7x7 convolution of stride 2 and a max pooling of stride 2. Networks of depth 6n+2 have the cifar stem whatever this says.',
+      ),
+      initFrom: key(
+        orNull(text),
+        null,
+        "A safetensors file of first weights, with torchvision's names and layouts. Null: He initialisation from train.seed.",
+      ),
+      module: key(
+        only(null),
+        null,
+        'A network in a file of your own.',
+        laterWhen(isOther, 'A network of your own is not in this version yet.'),
+      ),
+    }),
+  ),
+  data: part(
+    section('The images.', {
+      name: key(
+        choice('cifar10', 'image-folder', 'synthetic'),
+        'cifar10',
+        'The data set: cifar10; image-folder, a tree train/CLASS/*.jpg|png and test/CLASS/*; synthetic, ten classes of generated 32x32 images.',
+      ),
+      path: key(
+        orNull(text),
+        null,
+        'Where the data set lies: a folder, or an archive of it. Null: $DTRAIN_DATA, then ./data, then the cache folder, then (cifar10) a download of the official archive.',
+      ),
+      shuffle: key(flag, true, 'A new order in every epoch, drawn from train.seed. False: the order of the files.'),
+      augment: part(
+        section('Random changes to the training images, drawn from train.seed, the epoch and the image.', {
+          crop: key(
+            integer(0, 256),
+            4,
+            'Zeros added on each side, after which a window of the old size is cut at random. 0: no crop.',
+            { unit: 'pixels' },
+          ),
+          flip: key(flag, true, 'Left and right exchanged in half of the images.'),
+          cutout: key(integer(0, 256), 0, 'Side of a square set to the mean colour at a random place. 0: none.', {
+            unit: 'pixels',
+          }),
+        }),
+      ),
+    }),
+  ),
+  train: part(
+    section('The run.', {
+      epochs: key(integer(1, 100_000), 164, 'Passes over the training images.', { unit: 'epochs' }),
+      maxSteps: key(
+        orNull(integer(1, 1_000_000_000)),
+        null,
+        'The run ends here if train.epochs have not ended it. Null: no such limit.',
+        { unit: 'steps' },
+      ),
+      globalBatch: key(
+        integer(1, 1_048_576),
+        128,
+        'Images of a step over all workers; a multiple of train.logicalShards.',
+        { unit: 'images' },
+      ),
+      logicalShards: key(
+        orNull(integer(1, 1024)),
+        null,
+        'Parts of the global batch whose batch-norm statistics and gradients are taken as a unit; a multiple of the workers. With the same number, any number of workers computes the same bits. Null: the number of workers.',
+        { unit: 'shards' },
+      ),
+      threadsPerWorker: key(
+        orNull(integer(1, 1024)),
+        null,
+        'CPU threads of a worker. Null: the cores divided by train.logicalShards, at least 1.',
+        { unit: 'threads' },
+      ),
+      precision: key(
+        choice('float32', 'bfloat16'),
+        'float32',
+        'Of convolutions and matrix products. Weights, batch-norm statistics, loss and updates are float32 always.',
+      ),
+      compile: key(
+        choice('auto', 'xla', 'graph'),
+        'auto',
+        'How a recorded step runs: xla, compiled; graph, operation by operation; auto, xla on GPUs and graph on the CPU.',
+      ),
+      seed: key(integer(0, 4_294_967_295), 0, 'Of all random numbers: first weights, order, augmentation.'),
+      labelSmoothing: key(numberBelow(0, 1), 0, 'Part of the target that is spread evenly over all classes.'),
+      ema: key(
+        only(0),
+        0,
+        'Decay per step of a running average of the weights, for evaluation.',
+        laterWhen((value) => typeof value === 'number' && value > 0, 'Averaged weights are not in this version yet.'),
+      ),
+    }),
+  ),
+  optimizer: part(
+    section('How gradients change the weights.', {
+      name: key(
+        choice('sgd'),
+        'sgd',
+        'The optimizer: v = momentum v + g + weightDecay w, then w = w - learningRate v.',
+      ),
+      momentum: key(numberBelow(0, 1), 0.9, 'Part of the last update that is kept.'),
+      nesterov: key(
+        flag,
+        false,
+        "Nesterov's form of the momentum: w = w - learningRate (g + weightDecay w + momentum v).",
+      ),
+      weightDecay: key(number(0, 1), 0.0001, 'Of all weights, biases and batch-norm scales.'),
+    }),
+  ),
+  schedule: part(
+    section('The learning rate over the run.', {
+      name: key(
+        choice('constant', 'multi-step', 'cosine', 'one-cycle'),
+        'multi-step',
+        'After the warm-up: constant; multi-step, multiplied by schedule.factor at each of schedule.milestones; cosine, along half a cosine to 0 at the end of the run; one-cycle, from a 25th up to the highest along half a cosine, and down to almost 0 at the end of the run along another. The end of the run is that of train.epochs; train.maxSteps cuts a run short without changing its steps.',
+      ),
+      learningRate: key(numberAbove(0, 1000), 0.1, 'The highest learning rate.'),
+      warmupEpochs: key(
+        number(0, 100_000),
+        0,
+        'Length of the rise to the highest rate: in a straight line from 0, or with one-cycle along its curve, where 0 means three tenths of the run.',
+        { unit: 'epochs' },
+      ),
+      milestones: key(
+        increasingEpochs,
+        [82, 123],
+        'When multi-step lowers the learning rate, counted from the start of the run.',
+        { unit: 'epochs' },
+      ),
+      factor: key(numberAbove(0, 1), 0.1, 'What multi-step multiplies the learning rate by.'),
+    }),
+  ),
+  evaluation: part(
+    section('Accuracy on the test images, each counted once.', {
+      everyEpochs: key(integer(0, 100_000), 1, 'Evaluation at each so many epochs, and at the last. 0: never.', {
+        unit: 'epochs',
+      }),
+    }),
+  ),
+  checkpoint: part(
+    section('What is kept of a run. Its last step is saved always.', {
+      everyEpochs: key(integer(0, 100_000), 1, 'A checkpoint at each so many epochs. 0: none for epochs.', {
+        unit: 'epochs',
+      }),
+      everySteps: key(
+        orNull(integer(1, 1_000_000_000)),
+        null,
+        'A checkpoint at each so many steps as well. Null: none for steps.',
+        { unit: 'steps' },
+      ),
+      keep: key(integer(1, 1_000_000), 3, 'The newest checkpoints that stay; the best one stays too.', {
+        unit: 'checkpoints',
+      }),
+    }),
+  ),
+  allReduce: part(
+    section('How workers add their gradients.', {
+      kind: key(
+        choice('shared-memory'),
+        'shared-memory',
+        'The means: shared-memory, among the threads of one host.',
+        laterWhen(isOneOf('tensorflow'), "TensorFlow's collectives are not in this version yet."),
+      ),
+      dtype: key(
+        choice('float32'),
+        'float32',
+        'Of the gradients that are added.',
+        laterWhen(isOneOf('bfloat16'), 'Gradients in bfloat16 are not in this version yet.'),
+      ),
+      timeoutSeconds: key(
+        numberAbove(0, 86_400),
+        60,
+        'How long the others wait for a worker that does not come, before the run ends with exit code 11.',
+        { unit: 'seconds' },
+      ),
+      exact: key(
+        flag,
+        true,
+        'Sums in one fixed order, whatever the number of workers. False permits another order; on one host the order is fixed either way.',
+      ),
+    }),
+  ),
+  cluster: part(
+    section('Several hosts.', {
+      hosts: key(
+        only(null),
+        null,
+        'Addresses of the hosts.',
+        laterWhen(isOther, 'Runs on several hosts are not in this version yet.'),
+      ),
+      hostRank: key(
+        only(null),
+        null,
+        'The place of this host among them, from 0.',
+        laterWhen(isOther, 'Runs on several hosts are not in this version yet.'),
+      ),
+      trustedNetwork: key(
+        only(false),
+        false,
+        'Consent to an open port without authentication.',
+        laterWhen(isOther, 'Runs on several hosts are not in this version yet.'),
+      ),
+    }),
+  ),
+});
+
+/** A complete, checked configuration. loadConfig gives one that is frozen at every depth. */
+export type RunConfig = DeepReadonly<z.output<typeof runConfigSchema>>;
+
+/** Every key and every section, in the order of the schema. */
+export const { keys: CONFIG_KEYS, sections: CONFIG_SECTIONS } = collectFacts(runConfigSchema, '');
+
+function collectFacts(type: z.ZodType, path: string): { keys: readonly KeyFacts[]; sections: readonly SectionFacts[] } {
+  const facts = keyFacts.get(type);
+  if (facts !== undefined) return { keys: [{ path, ...facts }], sections: [] };
+  const object = type instanceof z.ZodPrefault ? type.unwrap() : type;
+  if (!(object instanceof z.ZodObject)) throw new Error(`internal: schema of ${path}: expected a key or a section`);
+  const parts = Object.entries(object.shape).map(([name, inner]) =>
+    collectFacts(inner, path === '' ? name : `${path}.${name}`),
+  );
+  const own = path === '' ? [] : [{ path, description: object.description ?? '' }];
+  return {
+    keys: parts.flatMap((inner) => inner.keys),
+    sections: [...own, ...parts.flatMap((inner) => inner.sections)],
+  };
+}
+
+/** The JSON Schema (draft 2020-12) of a configuration file. */
+export function jsonSchema(): Record<string, unknown> {
+  const { $schema, ...rest } = z.toJSONSchema(runConfigSchema, { io: 'input' });
+  return { $schema, title: 'Configuration of dtrain', ...rest };
+}
