@@ -1,0 +1,138 @@
+/**
+ * The decoded set on disk: one file that is read straight into shared memory.
+ *
+ *   "dtrain" 00 01 | length of the JSON | JSON | train images | train labels | test images | test labels
+ *   8 bytes          4, little-endian            bytes NHWC     int32 little-endian
+ *
+ * Idea: the JSON says what the file was made of (identity of the source) and its fingerprint; one SHA-256 over all of it decides whether
+ * the file is sound. Must stay true: a file that is of another source, damaged or of another version is never used.
+ */
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { DtrainError } from '../core/errors.js';
+import type { Normalization } from '../core/events.js';
+import { allocateImageSet, type DecodedSet, extentOf, type ImageSetExtent, outlineOf, sectionsOf } from './data-set.js';
+import { TemporaryFile } from './temporary-file.js';
+
+/** A decoded set with what was measured on it. */
+export interface CachedSet extends DecodedSet {
+  readonly normalization: Normalization;
+  readonly fingerprint: string;
+}
+
+const MAGIC = Buffer.from('dtrain\0\x01', 'latin1');
+const PREFIX_BYTES = MAGIC.length + 4;
+/** Class names take most of it. */
+const MAX_HEADER_BYTES = 2 ** 24;
+
+interface Header {
+  readonly identity: string;
+  readonly classes: readonly string[];
+  readonly train: ImageSetExtent;
+  readonly test: ImageSetExtent;
+  readonly normalization: Normalization;
+  readonly fingerprint: string;
+  /** SHA-256 over identity, normalization and fingerprint: guards the header, which guards the rest. */
+  readonly seal: string;
+}
+
+/** One file for each source path; what the source looks like now is in the file. */
+export function cacheFileOf(sourcePath: string, cacheFolder: string): string {
+  const absolute = path.resolve(sourcePath);
+  const key = createHash('sha256').update(absolute).digest('hex').slice(0, 12);
+  return path.join(cacheFolder, 'decoded', `${path.basename(absolute)}-${key}.bin`);
+}
+
+/** The set in `file` if it was made of a source of this identity and is sound. Says so when the file is damaged. */
+export function readCachedSet(file: string, identity: string, say: (line: string) => void): CachedSet | undefined {
+  if (!fs.existsSync(file)) return undefined;
+  try {
+    return readSound(file, identity);
+  } catch (error) {
+    if (error instanceof DtrainError) throw error;
+    say(`${file}: the cached data set is damaged (${(error as Error).message}); it is made again`);
+    return undefined;
+  }
+}
+
+function readSound(file: string, identity: string): CachedSet | undefined {
+  const descriptor = fs.openSync(file, 'r');
+  try {
+    const { header, bytes } = readHeader(descriptor);
+    if (header.identity !== identity) return undefined;
+    const { classes, normalization, fingerprint } = header;
+    const length = bytes + setBytes(header.train) + setBytes(header.test);
+    const got = fs.fstatSync(descriptor).size;
+    if (got !== length) throw new Error(`expected ${length} bytes, got ${got}`);
+    const set = { classes, train: allocateImageSet(header.train), test: allocateImageSet(header.test) };
+    const hash = createHash('sha256').update(outlineOf(set));
+    let position = bytes;
+    for (const section of sectionsOf(set)) {
+      readHashed(descriptor, section, position, hash);
+      position += section.length;
+    }
+    if (hash.digest('hex') !== fingerprint) throw new Error('checksum differs');
+    return { ...set, normalization, fingerprint };
+  } finally {
+    fs.closeSync(descriptor);
+  }
+}
+
+function readHeader(descriptor: number): { header: Header; bytes: number } {
+  const prefix = new Uint8Array(PREFIX_BYTES);
+  readFully(descriptor, prefix, 0);
+  const length = new DataView(prefix.buffer).getUint32(MAGIC.length, true);
+  if (MAGIC.compare(prefix, 0, MAGIC.length) !== 0 || length > MAX_HEADER_BYTES) throw new Error('not such a file');
+  const json = new Uint8Array(length);
+  readFully(descriptor, json, PREFIX_BYTES);
+  const header = JSON.parse(Buffer.from(json).toString()) as Header;
+  if (sealOf(header) !== header.seal) throw new Error('checksum of the header differs');
+  return { header, bytes: PREFIX_BYTES + length };
+}
+
+function sealOf({ seal: _, ...rest }: Header | (Omit<Header, 'seal'> & { seal?: string })): string {
+  return createHash('sha256').update(JSON.stringify(rest)).digest('hex');
+}
+
+function setBytes({ count, height, width }: ImageSetExtent): number {
+  return count * height * width * 3 + count * 4;
+}
+
+/** Small enough to be still in the processor's cache when it is hashed. */
+const PIECE_BYTES = 2 ** 20;
+
+function readHashed(descriptor: number, into: Uint8Array, position: number, hash: ReturnType<typeof createHash>): void {
+  for (let at = 0; at < into.length; at += PIECE_BYTES) {
+    const piece = into.subarray(at, at + PIECE_BYTES);
+    readFully(descriptor, piece, position + at);
+    hash.update(piece);
+  }
+}
+
+function readFully(descriptor: number, into: Uint8Array, position: number): void {
+  for (let at = 0; at < into.length; ) {
+    const length = fs.readSync(descriptor, into, at, into.length - at, position + at);
+    if (length === 0) throw new Error('it ends early');
+    at += length;
+  }
+}
+
+/** Throws DTRAIN_STORAGE when the disk does not take it. */
+export function writeCachedSet(file: string, identity: string, set: CachedSet): void {
+  const { classes, normalization, fingerprint } = set;
+  const unsealed = {
+    identity,
+    classes,
+    train: extentOf(set.train),
+    test: extentOf(set.test),
+    normalization,
+    fingerprint,
+  };
+  const json = Buffer.from(JSON.stringify({ ...unsealed, seal: sealOf(unsealed) }));
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(json.length);
+  using temporary = new TemporaryFile(file);
+  for (const part of [MAGIC, length, json, ...sectionsOf(set)]) temporary.write(part);
+  temporary.commit();
+}

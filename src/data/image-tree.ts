@@ -1,0 +1,168 @@
+/**
+ * Image-folder trees: `train/CLASS/*.jpg|png` and `test/CLASS/*`, on disk or in an archive.
+ *
+ * Idea: both kinds are first a list of entries (split, class, file name, image); one function orders and checks the list, one decodes it.
+ * Must stay true: classes by name, then files by name, names compared by their UTF-16 units; both splits have the same classes.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { nowSeconds } from '../core/clock.js';
+import { dataError, digits, firstLine } from './data-error.js';
+import { allocateImageSet, type DecodedSet, type ImageSet } from './data-set.js';
+import type { EncodedImage } from './decode-images.js';
+
+export interface TreeEntry {
+  readonly split: Split;
+  readonly className: string;
+  readonly fileName: string;
+  readonly image: EncodedImage;
+}
+
+export type Split = 'train' | 'test';
+const SPLITS: readonly Split[] = ['train', 'test'];
+const IMAGE_NAME = /\.(jpe?g|png)$/i;
+
+/** What a path inside a tree means; undefined for anything that is not an image of a class. Folders above the split do not matter. */
+export function parseTreePath(relative: string): Omit<TreeEntry, 'image'> | undefined {
+  const [split, className, fileName] = relative.split('/').slice(-3);
+  if (fileName === undefined || className === undefined || !isSplit(split)) return undefined;
+  return isImageName(fileName) && !className.startsWith('.') ? { split, className, fileName } : undefined;
+}
+
+function isSplit(name: string | undefined): name is Split {
+  return name === 'train' || name === 'test';
+}
+
+/** Hidden files (as macOS adds them) are no images. */
+function isImageName(fileName: string): boolean {
+  return IMAGE_NAME.test(fileName) && !fileName.startsWith('.');
+}
+
+/** An entry on disk with what tells whether the file has changed. */
+export interface TreeFile extends TreeEntry {
+  readonly stamp: string;
+}
+
+/** The images of the tree at `folder`; nothing is opened yet. Links are followed. */
+export function listTree(folder: string): TreeFile[] {
+  try {
+    return SPLITS.flatMap((split) =>
+      entriesOf(path.join(folder, split))
+        .filter(({ isFolder, name }) => isFolder && !name.startsWith('.'))
+        .flatMap(({ name }) => listClass(folder, split, name)),
+    );
+  } catch (cause) {
+    const cure = 'Repair or remove it.';
+    throw dataError('DTRAIN_DATA_PATH', `${folder}: cannot be listed (${firstLine(cause)}). ${cure}`, cause);
+  }
+}
+
+function listClass(folder: string, split: Split, className: string): TreeFile[] {
+  const classFolder = path.join(folder, split, className);
+  return fs
+    .readdirSync(classFolder)
+    .filter(isImageName)
+    .map((fileName) => {
+      const file = path.join(classFolder, fileName);
+      const { size, mtimeMs } = fs.statSync(file);
+      const image = { name: file, read: () => readImageFile(file) };
+      return { split, className, fileName, image, stamp: `${path.resolve(file)} ${size} ${mtimeMs}` };
+    });
+}
+
+/** Empty where the folder is missing. */
+function entriesOf(folder: string): { name: string; isFolder: boolean }[] {
+  if (!fs.existsSync(folder)) return [];
+  return fs.readdirSync(folder).map((name) => ({ name, isFolder: fs.statSync(path.join(folder, name)).isDirectory() }));
+}
+
+function readImageFile(file: string): Uint8Array {
+  try {
+    return fs.readFileSync(file);
+  } catch (cause) {
+    throw dataError('DTRAIN_DATA_PATH', `${file}: cannot be read (${firstLine(cause)}). Replace or remove it.`, cause);
+  }
+}
+
+/** The entries in order, with their classes; what decoding needs. */
+export interface ImageTree {
+  readonly classes: readonly string[];
+  readonly train: readonly TreeEntry[];
+  readonly test: readonly TreeEntry[];
+}
+
+/** Orders and checks the entries of the tree `where`. */
+export function arrangeTree(where: string, entries: readonly TreeEntry[]): ImageTree {
+  const cure = 'Lay the images out as train/CLASS/*.jpg|png and test/CLASS/*, every class in both.';
+  const [train, test] = SPLITS.map((split) => ordered(where, entries, split));
+  if (train === undefined || test === undefined || train.length + test.length === 0) {
+    throw dataError(
+      'DTRAIN_DATA_LAYOUT',
+      `${where}: expected images in train/CLASS/ and test/CLASS/, got none. ${cure}`,
+    );
+  }
+  const classes = { train: classesOf(train), test: classesOf(test) };
+  for (const [split, other] of [SPLITS, SPLITS.toReversed()] as [Split, Split][]) {
+    for (const className of classes[split]) {
+      if (classes[other].has(className)) continue;
+      const counts = `expected images in train/ and test/, got none in ${other}/${className}/`;
+      throw dataError('DTRAIN_DATA_LAYOUT', `${where}: class "${className}": ${counts}. ${cure}`);
+    }
+  }
+  return { classes: [...classes.train], train, test };
+}
+
+function ordered(where: string, entries: readonly TreeEntry[], split: Split): TreeEntry[] {
+  const own = entries.filter((entry) => entry.split === split);
+  own.sort((a, b) => byName(a.className, b.className) || byName(a.fileName, b.fileName));
+  own.forEach((entry, index) => {
+    const before = own[index - 1];
+    if (before?.className !== entry.className || before.fileName !== entry.fileName) return;
+    const name = `${split}/${entry.className}/${entry.fileName}`;
+    throw dataError('DTRAIN_DATA_LAYOUT', `${where}: ${name}: expected it once, got it twice. Pack the tree anew.`);
+  });
+  return own;
+}
+
+function byName(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** In the order of the entries, which is by name. */
+function classesOf(entries: readonly TreeEntry[]): Set<string> {
+  return new Set(entries.map(({ className }) => className));
+}
+
+/** Decodes a tree; `say` gets a line now and then. */
+export async function decodeTree(where: string, tree: ImageTree, say: (line: string) => void): Promise<DecodedSet> {
+  // sharp loads native code: only where pixels are decoded, not where they come from the cache.
+  const { decodeImages, imageSize } = await import('./decode-images.js');
+  const size = imageSize(tree.train[0]!.image);
+  const total = tree.train.length + tree.test.length;
+  const progress = sayNowAndThen((done) => say(`${where}: ${digits(done)} of ${digits(total)} images decoded`));
+  const indexOf = new Map(tree.classes.map((className, index) => [className, index]));
+  const decodeSplit = async (entries: readonly TreeEntry[], before: number): Promise<ImageSet> => {
+    const set = allocateImageSet({ count: entries.length, ...size });
+    entries.forEach(({ className }, index) => {
+      set.labels[index] = indexOf.get(className)!;
+    });
+    const images = entries.map(({ image }) => image);
+    await decodeImages(images, size, set.imagesNHWC, (done) => progress(before + done));
+    return set;
+  };
+  const train = await decodeSplit(tree.train, 0);
+  const test = await decodeSplit(tree.test, tree.train.length);
+  return { classes: tree.classes, train, test };
+}
+
+const SECONDS_BETWEEN_LINES = 5;
+
+/** `line`, called at most once in five seconds, not in the first five. */
+function sayNowAndThen(line: (done: number) => void): (done: number) => void {
+  let last = nowSeconds();
+  return (done) => {
+    if (nowSeconds() - last < SECONDS_BETWEEN_LINES) return;
+    last = nowSeconds();
+    line(done);
+  };
+}
