@@ -1,0 +1,79 @@
+/**
+ * The kernel of the all-reduce: mean of S float32 rows over bytes [start, end) of each, by a fixed pairwise tree. AssemblyScript → WebAssembly SIMD.
+ *
+ * Idea: sum(lo, n) = sum(lo, h) + sum(lo + h, n − h) with h = the largest power of two below n, then times 1/S. The tree depends on S alone:
+ * not on the number of ranks, not on who arrived when. ../reference.ts is the same tree in plain JavaScript; tests hold the two together.
+ * Must stay true: start, end, stride and both addresses are multiples of 64 (one cache line, four vectors); result overlaps no row.
+ * 1, 2, 4 and 8 rows are unrolled and run at the speed of memory; other counts are put together from these.
+ */
+
+export function meanOfRows(rows: usize, stride: usize, shards: i32, start: usize, end: usize, result: usize): void {
+  if (shards == 1) {
+    memory.copy(result + start, rows + start, end - start);
+    return;
+  }
+  const factor = f32x4.splat(<f32>1 / <f32>shards);
+  // One loop for each count, so that no branch is left inside.
+  if (shards == 2) {
+    for (let at = start; at < end; at += 64) {
+      const row = rows + at;
+      store4(result + at, sum2(row, stride), sum2(row + 16, stride), sum2(row + 32, stride), sum2(row + 48, stride), factor);
+    }
+  } else if (shards == 4) {
+    for (let at = start; at < end; at += 64) {
+      const row = rows + at;
+      store4(result + at, sum4(row, stride), sum4(row + 16, stride), sum4(row + 32, stride), sum4(row + 48, stride), factor);
+    }
+  } else if (shards == 8) {
+    for (let at = start; at < end; at += 64) {
+      const row = rows + at;
+      store4(result + at, sum8(row, stride), sum8(row + 16, stride), sum8(row + 32, stride), sum8(row + 48, stride), factor);
+    }
+  } else {
+    for (let at = start; at < end; at += 64) {
+      const row = rows + at;
+      const a = sum(row, stride, shards);
+      const b = sum(row + 16, stride, shards);
+      const c = sum(row + 32, stride, shards);
+      const d = sum(row + 48, stride, shards);
+      store4(result + at, a, b, c, d, factor);
+    }
+  }
+}
+
+/** Four lanes summed over `count` rows that begin at `row`, any count. */
+function sum(row: usize, stride: usize, count: i32): v128 {
+  if (count == 8) return sum8(row, stride);
+  if (count == 4) return sum4(row, stride);
+  if (count == 2) return sum2(row, stride);
+  if (count == 1) return v128.load(row);
+  const half = 1 << (31 - clz(count - 1)); // the largest power of two below count
+  return f32x4.add(sum(row, stride, half), sum(row + <usize>half * stride, stride, count - half));
+}
+
+// @ts-ignore: decorator
+@inline
+function sum8(row: usize, stride: usize): v128 {
+  return f32x4.add(sum4(row, stride), sum4(row + 4 * stride, stride));
+}
+
+// @ts-ignore: decorator
+@inline
+function sum4(row: usize, stride: usize): v128 {
+  return f32x4.add(sum2(row, stride), sum2(row + 2 * stride, stride));
+}
+
+// @ts-ignore: decorator
+@inline
+function sum2(row: usize, stride: usize): v128 {
+  return f32x4.add(v128.load(row), v128.load(row + stride));
+}
+
+// @ts-ignore: decorator
+@inline
+function store4(to: usize, a: v128, b: v128, c: v128, d: v128, factor: v128): void {
+  v128.store(to, f32x4.mul(a, factor));
+  v128.store(to, f32x4.mul(b, factor), 16);
+  v128.store(to, f32x4.mul(c, factor), 32);
+  v128.store(to, f32x4.mul(d, factor), 48);
+}

@@ -1,0 +1,20 @@
+/** The WebAssembly kernel of the all-reduce (assembly/all-reduce.ts), over an arena's memory. Every thread has an instance of its own. */
+import fs from 'node:fs';
+
+/**
+ * result ← mean of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
+ * all byte counts and offsets are multiples of 64.
+ */
+export type MeanOfRows = (
+  rows: number,
+  strideBytes: number,
+  shards: number,
+  startByte: number,
+  endByte: number,
+  result: number,
+) => void;
+
+export function instantiateMeanOfRows(memory: WebAssembly.Memory): MeanOfRows {
+  const module = new WebAssembly.Module(fs.readFileSync(new URL('all-reduce.wasm', import.meta.url)));
+  return new WebAssembly.Instance(module, { env: { memory } }).exports['meanOfRows'] as MeanOfRows;
+}

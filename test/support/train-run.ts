@@ -1,0 +1,55 @@
+/** Short training runs for tests: the product's own `train`, on generated images, in a temporary folder. */
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { loadConfig } from '../../src/config/load.js';
+import type { TrainEvent } from '../../src/core/events.js';
+import { type TrainOptions, train } from '../../src/run/train.js';
+
+/** A small and quick run: ResNet-20, 32 images a step, 6 steps. Words of the test come after these and win. */
+export const SMALL_RUN: readonly string[] = [
+  'data.name=synthetic',
+  'data.augment={crop: 4, flip: true, cutout: 8}',
+  'train={epochs: 16, maxSteps: 6, globalBatch: 32, precision: float32, seed: 1}',
+  'optimizer={momentum: 0.9, weightDecay: 0.0005}',
+  'schedule={name: constant, learningRate: 0.05}',
+];
+
+export interface FinishedRun {
+  readonly events: readonly TrainEvent[];
+  readonly runDir: string;
+  /** Lines for people. */
+  readonly said: readonly string[];
+}
+
+/** A new folder that is removed when the process ends. */
+export function temporaryFolder(): string {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-test-'));
+  process.once('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** Trains to the end; what it throws is thrown. */
+export async function runTraining(
+  workers: number,
+  overrides: readonly string[] = [],
+  options: Partial<TrainOptions> & { signal?: AbortSignal; onEvent?: (event: TrainEvent) => void } = {},
+): Promise<FinishedRun> {
+  const { signal, onEvent, ...rest } = options;
+  const runDir = path.join(temporaryFolder(), 'run');
+  const said: string[] = [];
+  const events: TrainEvent[] = [];
+  const config = loadConfig({ overrides: [...SMALL_RUN, ...overrides] });
+  const devices = { kind: 'cpu', count: workers } as const;
+  const say = (line: string) => said.push(line);
+  for await (const event of train({ config, devices, runDir, configName: 'test', say, ...rest }, signal)) {
+    events.push(event);
+    onEvent?.(event);
+  }
+  return { events, runDir, said };
+}
+
+/** A file of the run's last checkpoint. */
+export function lastCheckpointFile(runDir: string, name: string): Buffer {
+  return fs.readFileSync(path.join(runDir, 'checkpoints', 'last', name));
+}
