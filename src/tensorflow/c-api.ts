@@ -1,0 +1,267 @@
+/**
+ * The door to koffi and to TensorFlow's C library: a table of C prototypes, typed.
+ *
+ * Idea: what is called here is exactly the C API; everything above speaks of tensors, operations and functions, not of pointers.
+ * Must stay true: the library is pinned (RTLD_NODELETE) by the main thread before koffi opens it, or koffi unloads it at the end of
+ * a thread and the process ends in SIGSEGV; stacks are enlarged before the first load in every thread.
+ */
+import koffi from 'koffi';
+import { DtrainError, ExitCode } from '../core/errors.js';
+
+/** An address in this process; all threads may pass it around. */
+export type Pointer = bigint;
+
+/** One output of an operation of a graph under construction. */
+export interface NodeOutput {
+  readonly oper: Pointer;
+  readonly index: number;
+}
+
+type Bytes = Uint8Array | BigInt64Array | BigUint64Array | Int32Array | Float32Array;
+type Text = string | Uint8Array;
+
+/** The C functions that dtrain calls. Shapes are BigInt64Arrays; out-parameters are typed arrays. */
+export interface CApi {
+  TF_Version(): string;
+  TF_NewStatus(): Pointer;
+  TF_GetCode(status: Pointer): number;
+  TF_Message(status: Pointer): string;
+  TF_NewBuffer(): Pointer;
+  TF_DeleteBuffer(buffer: Pointer): void;
+
+  TF_AllocateTensor(dtype: number, dims: BigInt64Array, rank: number, bytes: number): Pointer;
+  TF_NewTensor(
+    dtype: number,
+    dims: BigInt64Array,
+    rank: number,
+    data: Bytes,
+    bytes: number,
+    deallocator: Pointer,
+    argument: null,
+  ): Pointer;
+  TF_TensorData(tensor: Pointer): Pointer;
+  TF_TensorByteSize(tensor: Pointer): number;
+  TF_DeleteTensor(tensor: Pointer): void;
+
+  TFE_NewContextOptions(): Pointer;
+  TFE_ContextOptionsSetConfig(options: Pointer, config: Uint8Array, bytes: number, status: Pointer): void;
+  TFE_ContextOptionsSetDevicePlacementPolicy(options: Pointer, policy: number): void;
+  TFE_DeleteContextOptions(options: Pointer): void;
+  TFE_NewContext(options: Pointer, status: Pointer): Pointer;
+  TFE_ContextListDevices(context: Pointer, status: Pointer): Pointer;
+  TFE_ContextAddFunction(context: Pointer, fn: Pointer, status: Pointer): void;
+  TFE_ContextRemoveFunction(context: Pointer, name: string, status: Pointer): void;
+  TFE_ContextEnableRunMetadata(context: Pointer): void;
+  TFE_ContextDisableRunMetadata(context: Pointer): void;
+  TFE_ContextExportRunMetadata(context: Pointer, buffer: Pointer, status: Pointer): void;
+  TF_DeviceListCount(list: Pointer): number;
+  TF_DeviceListName(list: Pointer, index: number, status: Pointer): string;
+  TF_DeviceListType(list: Pointer, index: number, status: Pointer): string;
+  TF_DeviceListMemoryBytes(list: Pointer, index: number, status: Pointer): number;
+  TF_DeleteDeviceList(list: Pointer): void;
+
+  TFE_NewTensorHandle(tensor: Pointer, status: Pointer): Pointer;
+  TFE_DeleteTensorHandle(handle: Pointer): void;
+  TFE_TensorHandleResolve(handle: Pointer, status: Pointer): Pointer;
+  TFE_TensorHandleCopyToDevice(handle: Pointer, context: Pointer, device: string, status: Pointer): Pointer;
+  TFE_TensorHandleDeviceName(handle: Pointer, status: Pointer): string;
+  TFE_TensorHandleDataType(handle: Pointer): number;
+  TFE_TensorHandleNumDims(handle: Pointer, status: Pointer): number;
+  TFE_TensorHandleDim(handle: Pointer, axis: number, status: Pointer): number;
+  TFE_TensorHandleDevicePointer(handle: Pointer, status: Pointer): Pointer;
+
+  TFE_NewOp(context: Pointer, name: string, status: Pointer): Pointer;
+  TFE_DeleteOp(op: Pointer): void;
+  TFE_OpSetDevice(op: Pointer, device: string, status: Pointer): void;
+  TFE_OpAddInput(op: Pointer, handle: Pointer, status: Pointer): void;
+  TFE_OpAddInputList(op: Pointer, handles: BigUint64Array, count: number, status: Pointer): void;
+  TFE_OpSetAttrString(op: Pointer, name: string, value: Text, bytes: number): void;
+  TFE_OpSetAttrInt(op: Pointer, name: string, value: bigint): void;
+  TFE_OpSetAttrIntList(op: Pointer, name: string, values: BigInt64Array, count: number): void;
+  TFE_OpSetAttrFloat(op: Pointer, name: string, value: number): void;
+  TFE_OpSetAttrBool(op: Pointer, name: string, value: number): void;
+  TFE_OpSetAttrType(op: Pointer, name: string, value: number): void;
+  TFE_OpSetAttrTypeList(op: Pointer, name: string, values: Int32Array, count: number): void;
+  TFE_OpSetAttrShape(op: Pointer, name: string, dims: BigInt64Array, rank: number, status: Pointer): void;
+  TFE_Execute(op: Pointer, handles: BigUint64Array, count: Int32Array, status: Pointer): void;
+
+  TF_NewGraph(): Pointer;
+  TF_DeleteGraph(graph: Pointer): void;
+  TF_NewOperation(graph: Pointer, type: string, name: string): Pointer;
+  TF_AddInput(description: Pointer, input: NodeOutput): void;
+  TF_AddInputList(description: Pointer, inputs: readonly NodeOutput[], count: number): void;
+  TF_AddControlInput(description: Pointer, operation: Pointer): void;
+  TF_SetAttrString(description: Pointer, name: string, value: Text, bytes: number): void;
+  TF_SetAttrInt(description: Pointer, name: string, value: bigint): void;
+  TF_SetAttrIntList(description: Pointer, name: string, values: BigInt64Array, count: number): void;
+  TF_SetAttrFloat(description: Pointer, name: string, value: number): void;
+  TF_SetAttrBool(description: Pointer, name: string, value: number): void;
+  TF_SetAttrType(description: Pointer, name: string, value: number): void;
+  TF_SetAttrTypeList(description: Pointer, name: string, values: Int32Array, count: number): void;
+  TF_SetAttrShape(description: Pointer, name: string, dims: BigInt64Array, rank: number): void;
+  TF_SetAttrTensor(description: Pointer, name: string, tensor: Pointer, status: Pointer): void;
+  TF_FinishOperation(description: Pointer, status: Pointer): Pointer;
+  TF_OperationOutputType(output: NodeOutput): number;
+  TF_GraphGetTensorNumDims(graph: Pointer, output: NodeOutput, status: Pointer): number;
+  TF_GraphGetTensorShape(graph: Pointer, output: NodeOutput, dims: BigInt64Array, rank: number, status: Pointer): void;
+  TF_GraphSetTensorShape(graph: Pointer, output: NodeOutput, dims: BigInt64Array, rank: number, status: Pointer): void;
+  TF_GraphToFunctionWithControlOutputs(
+    graph: Pointer,
+    name: string,
+    appendHash: number,
+    numOperations: number,
+    operations: null,
+    numInputs: number,
+    inputs: readonly NodeOutput[],
+    numOutputs: number,
+    outputs: readonly NodeOutput[],
+    outputNames: null,
+    numControlOutputs: number,
+    controlOutputs: BigUint64Array,
+    controlOutputNames: null,
+    options: null,
+    description: null,
+    status: Pointer,
+  ): Pointer;
+  TF_DeleteFunction(fn: Pointer): void;
+}
+
+/** The same functions as C declares them: koffi parses these. */
+const PROTOTYPES = `
+  const char* TF_Version(); void* TF_NewStatus(); int TF_GetCode(void*); const char* TF_Message(void*);
+  void* TF_NewBuffer(); void TF_DeleteBuffer(void*);
+
+  void* TF_AllocateTensor(int, int64_t*, int, size_t); void* TF_NewTensor(int, int64_t*, int, void*, size_t, void*, void*);
+  void* TF_TensorData(void*); size_t TF_TensorByteSize(void*); void TF_DeleteTensor(void*);
+
+  void* TFE_NewContextOptions(); void TFE_ContextOptionsSetConfig(void*, void*, size_t, void*);
+  void TFE_ContextOptionsSetDevicePlacementPolicy(void*, int); void TFE_DeleteContextOptions(void*);
+  void* TFE_NewContext(void*, void*); void* TFE_ContextListDevices(void*, void*);
+  void TFE_ContextAddFunction(void*, void*, void*); void TFE_ContextRemoveFunction(void*, const char*, void*);
+  void TFE_ContextEnableRunMetadata(void*); void TFE_ContextDisableRunMetadata(void*); void TFE_ContextExportRunMetadata(void*, void*, void*);
+  int TF_DeviceListCount(void*); const char* TF_DeviceListName(void*, int, void*); const char* TF_DeviceListType(void*, int, void*);
+  int64_t TF_DeviceListMemoryBytes(void*, int, void*); void TF_DeleteDeviceList(void*);
+
+  void* TFE_NewTensorHandle(void*, void*); void TFE_DeleteTensorHandle(void*); void* TFE_TensorHandleResolve(void*, void*);
+  void* TFE_TensorHandleCopyToDevice(void*, void*, const char*, void*); const char* TFE_TensorHandleDeviceName(void*, void*);
+  int TFE_TensorHandleDataType(void*); int TFE_TensorHandleNumDims(void*, void*); int64_t TFE_TensorHandleDim(void*, int, void*);
+  void* TFE_TensorHandleDevicePointer(void*, void*);
+
+  void* TFE_NewOp(void*, const char*, void*); void TFE_DeleteOp(void*); void TFE_OpSetDevice(void*, const char*, void*);
+  void TFE_OpAddInput(void*, void*, void*); void TFE_OpAddInputList(void*, void*, int, void*);
+  void TFE_OpSetAttrString(void*, const char*, const void*, size_t); void TFE_OpSetAttrInt(void*, const char*, int64_t);
+  void TFE_OpSetAttrIntList(void*, const char*, int64_t*, int); void TFE_OpSetAttrFloat(void*, const char*, float);
+  void TFE_OpSetAttrBool(void*, const char*, uint8_t); void TFE_OpSetAttrType(void*, const char*, int);
+  void TFE_OpSetAttrTypeList(void*, const char*, int*, int); void TFE_OpSetAttrShape(void*, const char*, int64_t*, int, void*);
+  void TFE_Execute(void*, void*, void*, void*);
+
+  void* TF_NewGraph(); void TF_DeleteGraph(void*); void* TF_NewOperation(void*, const char*, const char*);
+  void TF_AddInput(void*, TF_Output); void TF_AddInputList(void*, TF_Output*, int); void TF_AddControlInput(void*, void*);
+  void TF_SetAttrString(void*, const char*, const void*, size_t); void TF_SetAttrInt(void*, const char*, int64_t);
+  void TF_SetAttrIntList(void*, const char*, int64_t*, int); void TF_SetAttrFloat(void*, const char*, float);
+  void TF_SetAttrBool(void*, const char*, uint8_t); void TF_SetAttrType(void*, const char*, int);
+  void TF_SetAttrTypeList(void*, const char*, int*, int); void TF_SetAttrShape(void*, const char*, int64_t*, int);
+  void TF_SetAttrTensor(void*, const char*, void*, void*); void* TF_FinishOperation(void*, void*);
+  int TF_OperationOutputType(TF_Output); int TF_GraphGetTensorNumDims(void*, TF_Output, void*);
+  void TF_GraphGetTensorShape(void*, TF_Output, int64_t*, int, void*); void TF_GraphSetTensorShape(void*, TF_Output, int64_t*, int, void*);
+  void* TF_GraphToFunctionWithControlOutputs(void*, const char*, uint8_t, int, void*, int, TF_Output*, int, TF_Output*, void*,
+    int, void*, void*, void*, const char*, void*);
+  void TF_DeleteFunction(void*);
+`;
+
+const RTLD_NOW = 0x2;
+const RTLD_GLOBAL = 0x100;
+const RTLD_NODELETE = 0x1000;
+const STACK_BYTES = 16 * 2 ** 20;
+
+/** TensorFlow's functions, and the few of libc that move bytes between it and JavaScript. */
+export interface Native {
+  readonly c: CApi;
+  /** Copies `bytes` bytes between TensorFlow's memory and an array of ours, either way. */
+  readonly copyBytes: (target: Pointer | ArrayBufferView, source: Pointer | ArrayBufferView, bytes: number) => void;
+  /** A C function that does nothing, as the deallocator of memory that is ours. A JavaScript one could deadlock. */
+  readonly doNothing: Pointer;
+  readonly addressOf: (array: ArrayBufferView) => Pointer;
+}
+
+/**
+ * Opens the library in this thread and pins it in the process. What it writes to standard error while it loads is dropped unless `verbose`.
+ * @throws DTRAIN_LIBRARY_UNUSABLE (exit 4) when the loader refuses it or a function is missing.
+ */
+export function openNative(libraryPath: string, verbose = false): Native {
+  if (koffi.config().sync_stack_size !== STACK_BYTES) {
+    koffi.config({ ...koffi.config(), sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  }
+  const libc = koffi.load('libc.so.6');
+  if (verbose) pin(libc, libraryPath);
+  else withoutStderr(libc, () => pin(libc, libraryPath));
+  const library = koffi.load(libraryPath);
+  defineOutputStruct();
+  const functions = PROTOTYPES.match(/\w[^;(]*\([^)]*\)/g)!.map((prototype) => {
+    const name = /(\w+)\(/.exec(prototype)![1]!;
+    try {
+      return [name, library.func(prototype.replace(/\s+/g, ' '))];
+    } catch (cause) {
+      throw unusable(libraryPath, `it has no function ${name}`, cause);
+    }
+  });
+  return {
+    c: Object.fromEntries(functions) as CApi,
+    copyBytes: libc.func('void* memcpy(void*, const void*, size_t)') as unknown as Native['copyBytes'],
+    doNothing: libc.symbol('getppid', 'void') as unknown as Pointer,
+    addressOf: (array) => koffi.address(array),
+  };
+}
+
+/** Loads another library by its path so that TensorFlow finds it by its name later; the loader's text when that fails, else undefined. */
+export function preload(libraryPath: string): string | undefined {
+  const libc = koffi.load('libc.so.6');
+  try {
+    pin(libc, libraryPath);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+type Library = ReturnType<typeof koffi.load>;
+
+function pin(libc: Library, libraryPath: string): void {
+  const handle = libc.func('void* dlopen(const char*, int)')(libraryPath, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
+  if (handle) return;
+  const reason = libc.func('const char* dlerror()')();
+  throw unusable(libraryPath, String(reason));
+}
+
+const STDERR = 2;
+const O_WRONLY = 1;
+
+/**
+ * Runs `run` with the process's standard error closed off: as it loads, TensorFlow writes two lines there whatever its log level is.
+ * Only for that moment: what other threads write meanwhile is lost too.
+ */
+function withoutStderr<T>(libc: Library, run: () => T): T {
+  const dup2 = libc.func('int dup2(int, int)');
+  const close = libc.func('int close(int)');
+  const saved = libc.func('int dup(int)')(STDERR) as number;
+  const nowhere = libc.func('int open(const char*, int)')('/dev/null', O_WRONLY) as number;
+  dup2(nowhere, STDERR);
+  try {
+    return run();
+  } finally {
+    dup2(saved, STDERR);
+    close(saved);
+    close(nowhere);
+  }
+}
+
+function unusable(libraryPath: string, reason: string, cause?: unknown): DtrainError {
+  const message = `${libraryPath}: cannot be used as TensorFlow's C library: ${reason}. Expected version 2.21.0 for x86-64 Linux. Run: dtrain setup`;
+  return new DtrainError('DTRAIN_LIBRARY_UNUSABLE', ExitCode.environment, message, { cause });
+}
+
+let outputStructDefined = false;
+function defineOutputStruct(): void {
+  if (!outputStructDefined) koffi.struct('TF_Output', { oper: 'void*', index: 'int' });
+  outputStructDefined = true;
+}

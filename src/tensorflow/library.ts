@@ -1,0 +1,63 @@
+/**
+ * Opens TensorFlow's C library for this process: finds it, sets the environment that it reads, loads what it needs.
+ *
+ * Must stay true: this runs on the main thread before anything of TensorFlow is called, since a worker thread's process.env does not
+ * reach C; values that the user set are kept.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { preload } from './c-api.js';
+import { type FoundLibrary, findLibrary } from './library-search.js';
+
+export interface Library extends FoundLibrary {
+  /** DTRAIN_DEBUG is set: TensorFlow's own log goes to standard error. */
+  readonly verbose: boolean;
+}
+
+/**
+ * The library to use, with the environment ready for it.
+ * @throws DTRAIN_LIBRARY_MISSING (exit 4).
+ */
+export function openLibrary(): Library {
+  const library = findLibrary(process.env);
+  const verbose = Boolean(process.env['DTRAIN_DEBUG']);
+  setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
+  setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  if (library.variant === 'gpu') preloadCuda(library.path);
+  return { ...library, verbose };
+}
+
+function setDefault(name: string, value: string): void {
+  process.env[name] ??= value;
+}
+
+/** In the order of their dependencies; TensorFlow then finds them by name, without LD_LIBRARY_PATH. */
+const CUDA_LIBRARIES: readonly string[] = [
+  'cuda_runtime',
+  'cuda_nvrtc',
+  'nvjitlink',
+  'cublas',
+  'cusparse',
+  'cusolver',
+  'cufft',
+  'curand',
+  'cudnn',
+  'nccl',
+  'cuda_cupti',
+];
+
+/** Loads the CUDA wheels beside TensorFlow. One that fails is left to TensorFlow, which then finds no GPU; `dtrain doctor` names it. */
+function preloadCuda(libraryPath: string): void {
+  const nvidia = path.join(path.dirname(path.dirname(libraryPath)), 'nvidia');
+  for (const name of CUDA_LIBRARIES) {
+    const folder = path.join(nvidia, name, 'lib');
+    if (!fs.existsSync(folder)) continue;
+    const files = fs.readdirSync(folder).filter((file) => file.includes('.so.'));
+    for (const file of files.sort(ltFirst)) preload(path.join(folder, file));
+  }
+}
+
+/** libcublasLt before libcublas, which needs it. */
+function ltFirst(a: string, b: string): number {
+  return Number(b.includes('Lt')) - Number(a.includes('Lt')) || a.localeCompare(b);
+}

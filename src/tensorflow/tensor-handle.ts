@@ -1,0 +1,157 @@
+/**
+ * Tensors on devices, owned.
+ *
+ * Idea: a TensorHandle owns one TFE_TensorHandle; `using` or a Scope ends it. Live handles are counted, and tests see that the count
+ * returns to where it was.
+ * Must stay true: only the thread that made a handle uses it; a disposed handle throws on use.
+ */
+import { internalError } from '../core/errors.js';
+import { type Shape, shapeText, sizeOf } from '../core/shape.js';
+import { ALIGNMENT_BYTES } from '../core/shared-memory.js';
+import { int64s } from './attribute.js';
+import type { Pointer } from './c-api.js';
+import { DType, dtypeOf, type Values } from './dtype.js';
+import { type Device, deviceNamed, type Runtime } from './runtime.js';
+
+let live = 0;
+
+/** Handles of this thread that are not disposed. */
+export function liveHandles(): number {
+  return live;
+}
+
+export class TensorHandle {
+  readonly #runtime: Runtime;
+  #pointer: Pointer | undefined;
+
+  /** Takes ownership of `pointer`. */
+  constructor(runtime: Runtime, pointer: Pointer) {
+    this.#runtime = runtime;
+    this.#pointer = pointer;
+    live++;
+  }
+
+  get pointer(): Pointer {
+    if (this.#pointer === undefined) throw internalError('a tensor handle was used after it was disposed');
+    return this.#pointer;
+  }
+
+  get shape(): number[] {
+    const { c, status } = this.#runtime;
+    const rank = c.TFE_TensorHandleNumDims(this.pointer, status.pointer);
+    return Array.from({ length: rank }, (_, axis) => Number(c.TFE_TensorHandleDim(this.pointer, axis, status.pointer)));
+  }
+
+  get dtype(): DType {
+    return this.#runtime.c.TFE_TensorHandleDataType(this.pointer) as DType;
+  }
+
+  /** `/device:CPU:1` */
+  get deviceName(): string {
+    const { c, status } = this.#runtime;
+    const name = c.TFE_TensorHandleDeviceName(this.pointer, status.pointer);
+    return name.slice(name.indexOf('/device:'));
+  }
+
+  /** Where the elements are, on the device; to see that an update was made in place. */
+  get address(): Pointer {
+    const { c, status } = this.#runtime;
+    const address = c.TFE_TensorHandleDevicePointer(this.pointer, status.pointer);
+    status.check(() => 'TFE_TensorHandleDevicePointer');
+    return address;
+  }
+
+  /** Copies all elements into `target` (of the same size in bytes) and returns it; waits for the device. */
+  readInto<T extends ArrayBufferView>(target: T): T {
+    const { c, status, native } = this.#runtime;
+    const tensor = c.TFE_TensorHandleResolve(this.pointer, status.pointer);
+    status.check(() => 'TFE_TensorHandleResolve');
+    const bytes = Number(c.TF_TensorByteSize(tensor));
+    const fits = bytes === target.byteLength;
+    if (fits) native.copyBytes(target, c.TF_TensorData(tensor), bytes);
+    c.TF_DeleteTensor(tensor);
+    if (!fits) throw internalError(`a tensor of ${bytes} bytes was read into an array of ${target.byteLength}`);
+    return target;
+  }
+
+  /** The elements as a new array of the fitting class. */
+  read(): Values {
+    const size = sizeOf(this.shape);
+    if (this.dtype === DType.float32) return this.readInto(new Float32Array(size));
+    if (this.dtype === DType.int32) return this.readInto(new Int32Array(size));
+    return this.readInto(new Uint8Array(size));
+  }
+
+  /** The same tensor on `device`, as a handle of its own; on CPU devices it shares the memory. */
+  copyTo(device: Device): TensorHandle {
+    const { c, status, context } = this.#runtime;
+    const pointer = c.TFE_TensorHandleCopyToDevice(this.pointer, context, device.fullName, status.pointer);
+    status.check(() => `TFE_TensorHandleCopyToDevice to ${device.name}`);
+    return new TensorHandle(this.#runtime, pointer);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#pointer === undefined) return;
+    this.#runtime.c.TFE_DeleteTensorHandle(this.#pointer);
+    this.#pointer = undefined;
+    live--;
+  }
+}
+
+/** A new tensor on the named device, with a copy of `values`. */
+export function tensorFrom(
+  runtime: Runtime,
+  device: string,
+  values: Values,
+  shape: Shape,
+  dtype: DType = dtypeOf(values),
+): TensorHandle {
+  return placed(runtime, device, newTensor(runtime, values, shape, dtype));
+}
+
+/** A TF_Tensor with a copy of `values`; the caller deletes it. */
+export function newTensor(runtime: Runtime, values: Values, shape: Shape, dtype: DType): Pointer {
+  if (values.length !== sizeOf(shape)) {
+    throw internalError(`${values.length} values do not fill a tensor of shape ${shapeText(shape)}`);
+  }
+  const { c, native } = runtime;
+  const tensor = c.TF_AllocateTensor(dtype, int64s(shape), shape.length, values.byteLength);
+  if (values.byteLength > 0) native.copyBytes(c.TF_TensorData(tensor), values, values.byteLength);
+  return tensor;
+}
+
+/**
+ * A tensor that is `values`' own memory: what JavaScript writes there later, TensorFlow reads. On CPU devices nothing is copied.
+ * Borrows `values`, which must start at a multiple of 64 bytes and outlive the handle.
+ */
+export function tensorOver(runtime: Runtime, device: string, values: Values, shape: Shape): TensorHandle {
+  const { c, native } = runtime;
+  if (native.addressOf(values) % BigInt(ALIGNMENT_BYTES) !== 0n) {
+    throw internalError(
+      `memory that TensorFlow is to read in place must start at a multiple of ${ALIGNMENT_BYTES} bytes`,
+    );
+  }
+  if (values.length !== sizeOf(shape)) {
+    throw internalError(`${values.length} values do not fill a tensor of shape ${shapeText(shape)}`);
+  }
+  const dims = int64s(shape);
+  const dtype = dtypeOf(values);
+  const tensor = c.TF_NewTensor(dtype, dims, shape.length, values, values.byteLength, native.doNothing, null);
+  return placed(runtime, device, tensor);
+}
+
+/** Takes ownership of `tensor`. int32 tensors stay in host memory, where TensorFlow's functions expect them on every device. */
+function placed(runtime: Runtime, deviceName: string, tensor: Pointer): TensorHandle {
+  const { c, status } = runtime;
+  const pointer = c.TFE_NewTensorHandle(tensor, status.pointer);
+  c.TF_DeleteTensor(tensor);
+  status.check(() => 'TFE_NewTensorHandle');
+  const onHost = new TensorHandle(runtime, pointer);
+  const device = deviceNamed(runtime, deviceName);
+  if (device.name === HOST_DEVICE || onHost.dtype === DType.int32) return onHost;
+  using host = onHost;
+  return host.copyTo(device);
+}
+
+/** Tensors made from host memory begin here. */
+export const HOST_DEVICE = '/device:CPU:0';
