@@ -1,0 +1,99 @@
+/**
+ * Replacements in tfjs's registries of kernels and gradients.
+ *
+ * Why: stock gradients build activation-sized JavaScript arrays of ones (Relu, Sum, Mean: 1 GB in a step of ResNet-50 at batch 8),
+ * reshape where nothing changes (Add), or read values while recording (GatherV2). The replacements compute the same numbers.
+ * No second derivatives through them. Installed once a thread, by startEngine.
+ */
+import type { Shape } from '../core/shape.js';
+import { attr, FLOAT_T } from '../tensorflow/attribute.js';
+import { DType } from '../tensorflow/dtype.js';
+import { defineKernel, runKernel, stockKernel, type Tensor, type TensorInfo, tf } from './tfjs.js';
+
+export function installOverrides(): void {
+  overrideGradients();
+  overrideCast();
+  overrideGather();
+}
+
+function overrideGradients(): void {
+  defineKernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGradient', ({ inputs: { dy, y }, backend }) =>
+    backend.executeSingleOutput('ReluGrad', [FLOAT_T], [dy, y]),
+  );
+  defineKernel<{ x: TensorInfo }, { shape: number[] }>('SpreadTo', ({ inputs: { x }, attrs: { shape }, backend }) =>
+    backend.executeSingleOutput(
+      'BroadcastTo',
+      [FLOAT_T, attr.type('Tidx', DType.int32)],
+      [x, tf.tensor1d(shape, 'int32')],
+    ),
+  );
+  replaceGradient('Relu', {
+    outputsToSave: [true],
+    gradFunc: (dy, [y]) => ({ x: () => runKernel('ReluGradient', { dy, y: y! }) }),
+  });
+  replaceGradient('Sum', {
+    inputsToSave: ['x'],
+    gradFunc: (dy, [x], attrs) => ({ x: () => spread(dy, x!.shape, attrs['axis'] as number[], 1) }),
+  });
+  replaceGradient('Mean', {
+    inputsToSave: ['x'],
+    gradFunc: (dy, [x], attrs) => ({ x: () => spread(dy, x!.shape, attrs['axis'] as number[], dy.size / x!.size) }),
+  });
+  replaceGradient('Add', {
+    inputsToSave: ['a', 'b'],
+    gradFunc: (dy, [a, b]) => ({ a: () => sumTo(dy, a!.shape), b: () => sumTo(dy, b!.shape) }),
+  });
+}
+
+interface GradientConfig {
+  inputsToSave?: string[];
+  outputsToSave?: boolean[];
+  gradFunc: (dy: Tensor, saved: Tensor[], attrs: Record<string, unknown>) => Record<string, () => Tensor>;
+}
+
+function replaceGradient(kernelName: string, { gradFunc, ...saved }: GradientConfig): void {
+  tf.unregisterGradient(kernelName);
+  tf.registerGradient({ kernelName, ...saved, gradFunc: gradFunc as never });
+}
+
+/** The gradient of a reduction over `axis`: `dy` times `factor`, repeated along the reduced axes. */
+function spread(dy: Tensor, shape: number[], axis: number[], factor: number): Tensor {
+  const kept = [...shape];
+  for (const a of tf.util.parseAxisParam(axis, shape)) kept[a] = 1;
+  const scaled = factor === 1 ? dy : tf.mul(dy, factor);
+  return runKernel('SpreadTo', { x: tf.reshape(scaled, kept) }, { shape });
+}
+
+/** The gradient of a broadcast: `dy` summed to `shape`. */
+function sumTo(dy: Tensor, shape: Shape): Tensor {
+  if (tf.util.arraysEqual([...shape], dy.shape)) return dy.clone();
+  const axes = tf.backend_util.getReductionAxes([...shape], dy.shape);
+  return tf.reshape(tf.sum(dy, axes), [...shape]);
+}
+
+/** A cast to the type that a tensor has already is the tensor itself; the stock kernel runs an operation. */
+function overrideCast(): void {
+  const stock = stockKernel('Cast');
+  defineKernel<{ x: TensorInfo }, { dtype: string }>('Cast', (call) => {
+    const { x } = call.inputs;
+    if (x.dtype !== call.attrs.dtype) return stock(call);
+    call.backend.incRef(x.dataId);
+    return { dataId: x.dataId, shape: x.shape, dtype: x.dtype };
+  });
+}
+
+/** Without the stock kernel's check of the indices, which reads their values; TensorFlow checks them on the CPU. */
+function overrideGather(): void {
+  type Attrs = { axis: number; batchDims: number };
+  defineKernel<{ x: TensorInfo; indices: TensorInfo }, Attrs>('GatherV2', ({ inputs, attrs, backend }) => {
+    const { x, indices } = inputs;
+    const axis = tf.util.parseAxisParam(attrs.axis, x.shape)[0]!;
+    const types = [
+      attr.int('batch_dims', attrs.batchDims),
+      attr.type('Tparams', x.dtype === 'int32' ? DType.int32 : x.dtype === 'bool' ? DType.bool : DType.float32),
+      attr.type('Tindices', DType.int32),
+      attr.type('Taxis', DType.int32),
+    ];
+    return backend.executeSingleOutput('GatherV2', types, [x, indices, tf.scalar(axis, 'int32')]);
+  });
+}
