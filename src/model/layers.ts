@@ -1,0 +1,88 @@
+/**
+ * The layers that residual networks are made of, as tfjs code over a Net.
+ *
+ * Names and parameters are torchvision's; layouts are tfjs's (images NHWC, kernels HWIO).
+ */
+import { conv2dPadded } from '../graph/fused-ops.js';
+import { type Tensor1D, type Tensor2D, type Tensor4D, tf } from '../graph/tfjs.js';
+import type { Net } from './net.js';
+
+export interface ConvOptions {
+  readonly filters: number;
+  /** Height and width of the kernel; odd. */
+  readonly size: number;
+  readonly stride?: number;
+}
+
+/**
+ * Convolution without bias (batch normalisation follows), padded by (size − 1) / 2 on each side as PyTorch does.
+ * He initialisation: normal, variance 2 / (size² · input channels) (He et al., arXiv 1502.01852, equation 10).
+ */
+export function conv2d(net: Net, name: string, xNHWC: Tensor4D, { filters, size, stride = 1 }: ConvOptions): Tensor4D {
+  const channels = xNHWC.shape[3];
+  const deviation = Math.sqrt(2 / (size * size * channels));
+  const kernelHWIO = net.parameter(`${name}.weight`, [size, size, channels, filters], { deviation }) as Tensor4D;
+  const padding = (size - 1) / 2;
+  const sameAsTensorFlow = stride === 1 || padding === 0;
+  return sameAsTensorFlow
+    ? tf.conv2d(xNHWC, kernelHWIO, stride, padding === 0 ? 'valid' : 'same')
+    : conv2dPadded(xNHWC, kernelHWIO, stride, padding);
+}
+
+/** Batch normalisation; scale starts at 1, offset at 0. */
+export function batchNorm(net: Net, name: string, xNHWC: Tensor4D): Tensor4D {
+  const channels = xNHWC.shape[3];
+  const scaleC = net.parameter(`${name}.weight`, [channels], { value: 1 }) as Tensor1D;
+  const offsetC = net.parameter(`${name}.bias`, [channels], { value: 0 }) as Tensor1D;
+  return net.normalize(name, xNHWC, scaleC, offsetC);
+}
+
+/** Fully connected layer with bias; weights start with the variance of PyTorch's default, 1 / (3 · inputs). */
+export function dense(net: Net, name: string, xNC: Tensor2D, units: number): Tensor2D {
+  const inputs = xNC.shape[1];
+  const weight = net.parameter(`${name}.weight`, [inputs, units], {
+    deviation: Math.sqrt(1 / (3 * inputs)),
+  }) as Tensor2D;
+  const bias = net.parameter(`${name}.bias`, [units], { value: 0 }) as Tensor1D;
+  return tf.add(tf.matMul(xNC, weight), bias);
+}
+
+/** Mean over height and width: [N, H, W, C] → [N, C]. */
+export function globalAveragePool(xNHWC: Tensor4D): Tensor2D {
+  return tf.mean(xNHWC, [1, 2]);
+}
+
+const LOWEST_FLOAT = -3.4028234663852886e38;
+
+/** 3×3 maximum pooling with stride 2, padded by 1 on each side as PyTorch does. */
+export function maxPool3x3(xNHWC: Tensor4D): Tensor4D {
+  const padded = tf.pad(
+    xNHWC,
+    [
+      [0, 0],
+      [1, 1],
+      [1, 1],
+      [0, 0],
+    ] as [number, number][],
+    LOWEST_FLOAT,
+  ) as Tensor4D;
+  return tf.maxPool(padded, 3, 2, 'valid');
+}
+
+/** Every second pixel in height and width: a 1×1 average pool with stride 2, whose gradient tfjs has. */
+export function subsample(xNHWC: Tensor4D, stride: number): Tensor4D {
+  return stride === 1 ? xNHWC : tf.avgPool(xNHWC, 1, stride, 'valid');
+}
+
+/** Zeros for channels that `x` does not have yet, the same number before and after its own. */
+export function padChannels(xNHWC: Tensor4D, channels: number): Tensor4D {
+  const added = channels - xNHWC.shape[3];
+  if (added === 0) return xNHWC;
+  const before = Math.floor(added / 2);
+  return tf.pad(xNHWC, [
+    [0, 0],
+    [0, 0],
+    [0, 0],
+    [before, added - before],
+  ] as [number, number][]) as Tensor4D;
+}

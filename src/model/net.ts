@@ -1,0 +1,125 @@
+/**
+ * Net: where a model's layers get their weights.
+ *
+ * Idea: a model is one function, (net, images) → logits, in plain tfjs. The same function is read twice: once by `describeModel`, with
+ * a net that only notes which parameters are asked for (names, shapes, initial values), and once for every recording, with a net that
+ * hands out the variables' values. So a model is written once and there is no list of parameters to keep in step with it.
+ * Must stay true: a model asks for the same parameters in the same order whenever it is read; names are torchvision's.
+ */
+import { internalError } from '../core/errors.js';
+import { type Shape, sameShape, shapeText } from '../core/shape.js';
+import { batchNormInference, batchNormTraining } from '../graph/fused-ops.js';
+import { type Tensor, type Tensor1D, type Tensor4D, tf } from '../graph/tfjs.js';
+
+/** How a parameter starts: normal with this standard deviation, or all the same. */
+export type Initial = { readonly deviation: number } | { readonly value: number };
+
+export interface ParameterSpec {
+  /** torchvision's name, for instance `layer1.0.conv1.weight`. */
+  readonly name: string;
+  /** In tfjs's layout: HWIO for convolutions, [inputs, units] for dense layers. */
+  readonly shape: Shape;
+  readonly initial: Initial;
+}
+
+/** A batch normalisation's running statistics. */
+export interface StatisticsSpec {
+  /** The layer's name, for instance `layer1.0.bn1`. */
+  readonly name: string;
+  readonly channels: number;
+}
+
+/** Mean and unbiased variance per channel. */
+export interface Statistics {
+  readonly meanC: Tensor1D;
+  readonly varianceC: Tensor1D;
+}
+
+export interface Net {
+  /** The parameter `name`, of that shape. */
+  parameter(name: string, shape: Shape, initial: Initial): Tensor;
+  /** Batch normalisation of layer `name`: with the batch's statistics in training, with the running ones in evaluation. */
+  normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D;
+}
+
+/** A model as code. Images are normalised, float32, NHWC; logits are [images, classes]. */
+export type ModelFunction = (net: Net, imagesNHWC: Tensor4D) => Tensor;
+
+/** PyTorch's epsilon; the paper does not state one. */
+export const BATCH_NORM_EPSILON = 1e-5;
+
+/** Notes what a model asks for; values are placeholders. */
+export class DescribingNet implements Net {
+  readonly parameters: ParameterSpec[] = [];
+  readonly statistics: StatisticsSpec[] = [];
+  readonly #placeholder: (shape: Shape) => Tensor;
+
+  constructor(placeholder: (shape: Shape) => Tensor) {
+    this.#placeholder = placeholder;
+  }
+
+  parameter(name: string, shape: Shape, initial: Initial): Tensor {
+    if (this.parameters.some((known) => known.name === name)) throw internalError(`two parameters are called ${name}`);
+    this.parameters.push({ name, shape, initial });
+    return this.#placeholder(shape);
+  }
+
+  normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
+    this.statistics.push({ name, channels: scaleC.shape[0] });
+    const { y, meanC, varianceC } = batchNormTraining(xNHWC, scaleC, offsetC, BATCH_NORM_EPSILON);
+    tf.dispose([meanC, varianceC]);
+    return y;
+  }
+}
+
+/** Hands out values in the order of the description; subclasses normalise. */
+abstract class BoundNet implements Net {
+  readonly #specs: readonly ParameterSpec[];
+  readonly #values: readonly Tensor[];
+  #next = 0;
+
+  constructor(specs: readonly ParameterSpec[], values: readonly Tensor[]) {
+    this.#specs = specs;
+    this.#values = values;
+  }
+
+  parameter(name: string, shape: Shape): Tensor {
+    const index = this.#next++;
+    const spec = this.#specs[index];
+    if (spec?.name !== name || !sameShape(spec.shape, shape)) {
+      const expected = spec ? `${spec.name} ${shapeText(spec.shape)}` : 'no more parameters';
+      throw internalError(`the model asked for ${name} ${shapeText(shape)}, its description has ${expected}`);
+    }
+    return this.#values[index]!;
+  }
+
+  abstract normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D;
+}
+
+/** Training: batch statistics, which are collected in order. The collected tensors are kept; the caller disposes them. */
+export class TrainingNet extends BoundNet {
+  readonly batchStatistics: Statistics[] = [];
+
+  normalize(_name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
+    const { y, meanC, varianceC } = batchNormTraining(xNHWC, scaleC, offsetC, BATCH_NORM_EPSILON);
+    this.batchStatistics.push({ meanC, varianceC });
+    return y;
+  }
+}
+
+/** Evaluation: running statistics, in the order of the description. */
+export class EvaluationNet extends BoundNet {
+  readonly #statistics: readonly Statistics[];
+  #nextStatistics = 0;
+
+  constructor(specs: readonly ParameterSpec[], values: readonly Tensor[], statistics: readonly Statistics[]) {
+    super(specs, values);
+    this.#statistics = statistics;
+  }
+
+  normalize(_name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
+    const statistics = this.#statistics[this.#nextStatistics++];
+    if (!statistics) throw internalError('the model has more batch normalisations than its description');
+    return batchNormInference(xNHWC, scaleC, offsetC, statistics, BATCH_NORM_EPSILON);
+  }
+}
