@@ -1,0 +1,257 @@
+/**
+ * One rank's replica: its weights, momenta and running statistics on its device, and the step that moves them.
+ *
+ * Idea: the step is five phases, in this order, in every rank: feed, compute, reduce, update, report. Ranks meet in `reduce` alone;
+ * after it all of them hold the same mean row and make the same update, so their weights stay equal bit for bit.
+ * Owns its variables and the tensors over the shared data set. One thread.
+ */
+import { createHash } from 'node:crypto';
+import type { RankGroup } from '../collective/rank-group.js';
+import { DtrainError, ExitCode, placeText } from '../core/errors.js';
+import type { Phase } from '../core/events.js';
+import { Scope } from '../core/scope.js';
+import { type AugmentationDraws, type AugmentationOptions, drawAugmentation } from '../data/augmentation.js';
+import { attr } from '../tensorflow/attribute.js';
+import { type Execution, execute } from '../tensorflow/execute.js';
+import type { Runtime } from '../tensorflow/runtime.js';
+import { type TensorHandle, tensorFrom, tensorOver } from '../tensorflow/tensor-handle.js';
+import { Variable } from '../tensorflow/variable.js';
+import { PhaseClock } from './phase-clock.js';
+import { type StateViews, stateViews } from './replica-state.js';
+import type { StepProgram } from './step-program.js';
+
+/** One split of the data set in shared memory. */
+export interface SplitMemory {
+  readonly imagesNHWC: Uint8Array;
+  readonly labels: Int32Array;
+  readonly count: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+export interface ReplicaOptions {
+  readonly device: string;
+  readonly program: StepProgram;
+  /** The state to begin with, in shared memory (replica-state.ts); it is only read. */
+  readonly state: Float32Array;
+  readonly train: SplitMemory;
+  readonly test: SplitMemory;
+  /** This rank's logical shards: from `first` up to and without `end`. */
+  readonly shards: { readonly first: number; readonly end: number };
+  readonly augmentation: AugmentationOptions;
+  /** Called before each phase: where tests make a rank fail. */
+  readonly onPhase?: (phase: Phase, step: number) => void;
+}
+
+/** The samples of one step over all ranks, in shard order, and the rate. */
+export interface StepBatch {
+  /** Counts from 1. */
+  readonly step: number;
+  readonly ids: Int32Array;
+  /** The epoch that each sample belongs to. */
+  readonly epochs: Int32Array;
+  readonly learningRate: number;
+}
+
+export interface StepReport {
+  /** Means over the global batch. */
+  readonly loss: number;
+  readonly correct: number;
+  readonly stopRequested: boolean;
+}
+
+/** Handles of one shard's feeds: indices, cropYX, flip, cutoutYX. */
+type Feed = readonly TensorHandle[];
+
+const XLA = [attr.bool('_XlaMustCompile', true)];
+
+export class Replica {
+  /** Seconds of each phase of each step since `clock.take()`. */
+  readonly clock = new PhaseClock();
+  readonly #owned = new Scope();
+  readonly #runtime: Runtime;
+  readonly #group: RankGroup;
+  readonly #options: ReplicaOptions;
+  readonly #parameters: readonly Variable[];
+  readonly #momenta: readonly Variable[];
+  readonly #statistics: Variable;
+  readonly #trainSplit: readonly TensorHandle[];
+  readonly #testSplit: readonly TensorHandle[];
+  readonly #meanRow: TensorHandle;
+  readonly #draws: AugmentationDraws;
+
+  constructor(runtime: Runtime, group: RankGroup, options: ReplicaOptions) {
+    this.#runtime = runtime;
+    this.#group = group;
+    this.#options = options;
+    const { device, program, train, test } = options;
+    const { layout } = program;
+    const views = stateViews(options.state, layout);
+    const variable = (values: Float32Array, i: number) => this.#variable(values, layout.parameterShapes[i]!);
+    this.#parameters = views.parameters.map(variable);
+    this.#momenta = views.momenta.map(variable);
+    this.#statistics = this.#variable(views.statistics, [2, layout.numChannels]);
+    this.#trainSplit = this.#split(train);
+    this.#testSplit = this.#split(test);
+    this.#meanRow = this.#owned.use(tensorOver(runtime, device, group.result, [layout.length]));
+    const n = program.shardBatch;
+    this.#draws = { cropYX: new Int32Array(2 * n), flip: new Int32Array(n), cutoutYX: new Int32Array(2 * n) };
+  }
+
+  /** One synchronous step. Blocks in `reduce` until every rank is there. */
+  step(batch: StepBatch): StepReport {
+    using feeds = new Scope();
+    const feed = this.#phase('feed', batch, () => this.#feed(batch, feeds));
+    this.#phase('compute', batch, () => this.#compute(feed));
+    this.#phase('reduce', batch, () => this.#reduce());
+    this.#phase('update', batch, () => this.#update(batch));
+    return this.#phase('report', batch, () => this.#report(batch));
+  }
+
+  /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
+  #feed({ ids, epochs }: StepBatch, feeds: Scope): Feed[] {
+    const { shards, program, augmentation, device } = this.#options;
+    const n = program.shardBatch;
+    return range(shards.first, shards.end).map((shard) => {
+      const own = ids.subarray(shard * n, (shard + 1) * n);
+      drawAugmentation(augmentation, own, epochs.subarray(shard * n, (shard + 1) * n), this.#draws);
+      const { cropYX, flip, cutoutYX } = this.#draws;
+      return [
+        feeds.use(tensorFrom(this.#runtime, device, own, [n])),
+        feeds.use(tensorFrom(this.#runtime, device, cropYX, [n, 2])),
+        feeds.use(tensorFrom(this.#runtime, device, flip, [n])),
+        feeds.use(tensorFrom(this.#runtime, device, cutoutYX, [n, 2])),
+      ];
+    });
+  }
+
+  /** Loss and gradients of each shard, into the shard's row. */
+  #compute(feeds: readonly Feed[]): void {
+    const { program, shards } = this.#options;
+    for (const [i, feed] of feeds.entries()) {
+      const inputs = [...handles(this.#parameters), ...this.#trainSplit, ...feed];
+      const attributes = program.xla ? XLA : [];
+      const [output] = this.#run({ name: program.compute, inputs, attributes, numOutputs: 1 });
+      using row = output!;
+      row.readInto(this.#group.row(shards.first + i));
+    }
+  }
+
+  /** The mean row over all shards of all ranks. */
+  #reduce(): void {
+    this.#group.allReduceMean();
+  }
+
+  /** Momentum SGD from the mean row, in place. */
+  #update({ learningRate }: StepBatch): void {
+    const { program, device } = this.#options;
+    using rate = tensorFrom(this.#runtime, device, Float32Array.of(learningRate), []);
+    const state = [...handles(this.#parameters), ...handles(this.#momenta), this.#statistics.handle];
+    this.#run({ name: program.update, inputs: [...state, this.#meanRow, rate], numOutputs: 0 });
+  }
+
+  /** Loss and accuracy of the global batch; all ranks see the same, so all of them stop where it is not finite. */
+  #report({ step }: StepBatch): StepReport {
+    const { layout } = this.#options.program;
+    const loss = this.#group.result[layout.loss]!;
+    if (!Number.isFinite(loss)) throw diverged(step, loss);
+    return { loss, correct: this.#group.result[layout.correct]!, stopRequested: this.#group.stopRequested };
+  }
+
+  /** Loss and predicted class of the test images `first` to `first + count`, at most a whole evaluation batch. */
+  evaluate(first: number, count: number): { lossN: Float32Array; predictedN: Int32Array } {
+    const { program, device } = this.#options;
+    const n = program.evaluationBatch;
+    const ids = Int32Array.from({ length: n }, (_, i) => first + Math.min(i, count - 1)); // the last image again where there are no more
+    using indices = tensorFrom(this.#runtime, device, ids, [n]);
+    const inputs = [...handles(this.#parameters), this.#statistics.handle, ...this.#testSplit, indices];
+    const [lossOutput, predictedOutput] = this.#run({ name: program.evaluate, inputs, numOutputs: 2 });
+    using loss = lossOutput!;
+    using predicted = predictedOutput!;
+    return {
+      lossN: loss.readInto(new Float32Array(n)).subarray(0, count),
+      predictedN: readClasses(predicted, n).subarray(0, count),
+    };
+  }
+
+  /** Writes parameters, momenta and running statistics into `state` (replica-state.ts). */
+  exportState(state: Float32Array): void {
+    const views: StateViews = stateViews(state, this.#options.program.layout);
+    for (const [i, parameter] of this.#parameters.entries()) parameter.readInto(views.parameters[i]!);
+    for (const [i, momentum] of this.#momenta.entries()) momentum.readInto(views.momenta[i]!);
+    this.#statistics.readInto(views.statistics);
+  }
+
+  /** SHA-256 of the whole state, hexadecimal: equal on all ranks. */
+  stateHash(): string {
+    const hash = createHash('sha256');
+    for (const variable of [...this.#parameters, ...this.#momenta, this.#statistics]) {
+      using value = variable.value();
+      hash.update(value.read());
+    }
+    return hash.digest('hex');
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned[Symbol.dispose]();
+  }
+
+  /** Runs one phase: noted for the watchdog, timed, and named in what it throws. */
+  #phase<T>(phase: Phase, { step }: StepBatch, run: () => T): T {
+    this.#group.enter(step, phase);
+    try {
+      this.#options.onPhase?.(phase, step);
+      return this.clock.time(run);
+    } catch (error) {
+      throw placed(error, { rank: this.#group.rank, step, phase });
+    }
+  }
+
+  #run(execution: Omit<Execution, 'device'>): TensorHandle[] {
+    return execute(this.#runtime, { ...execution, device: this.#options.device });
+  }
+
+  #variable(values: Float32Array, shape: readonly number[]): Variable {
+    return this.#owned.use(new Variable(this.#runtime, this.#options.device, values, shape));
+  }
+
+  #split({ imagesNHWC, labels, count, height, width }: SplitMemory): TensorHandle[] {
+    const { device } = this.#options;
+    return [
+      this.#owned.use(tensorOver(this.#runtime, device, imagesNHWC, [count, height, width, 3])),
+      this.#owned.use(tensorFrom(this.#runtime, device, labels, [count])),
+    ];
+  }
+}
+
+function handles(variables: readonly Variable[]): TensorHandle[] {
+  return variables.map(({ handle }) => handle);
+}
+
+function range(first: number, end: number): number[] {
+  return Array.from({ length: end - first }, (_, i) => first + i);
+}
+
+/** argMax gives int64; classes fit in 32 bits. */
+function readClasses(handle: TensorHandle, n: number): Int32Array {
+  return handle.readInto(new Int32Array(n));
+}
+
+/** An error with its place: TensorFlow's do not know the step. */
+function placed(error: unknown, place: { rank: number; step: number; phase: Phase }): DtrainError {
+  if (error instanceof DtrainError) {
+    if (error.step !== undefined) return error;
+    const text = error.message.startsWith('all-reduce') ? error.message : `${placeText(place)}: ${error.message}`;
+    return new DtrainError(error.code, error.exitCode, text, { ...place, cause: error });
+  }
+  const { message } = error as Error;
+  return new DtrainError('DTRAIN_WORKER_FAILED', ExitCode.workerFailed, `${placeText(place)}: ${message}`, {
+    ...place,
+    cause: error,
+  });
+}
+
+function diverged(step: number, loss: number): DtrainError {
+  const message = `step ${step}: the loss is ${loss}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
+  return new DtrainError('DTRAIN_DIVERGED', ExitCode.diverged, message, { step });
+}

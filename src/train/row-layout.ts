@@ -1,0 +1,32 @@
+/**
+ * What a row of the all-reduce holds: all that the shards of a step have to agree on.
+ *
+ *   ┌ gradients ────────────┬ batch means ┬ batch variances ┬ loss ┬ correct ┐
+ *   │ parameter after       │ batch norm after batch norm   │ 1    │ 1       │
+ *
+ * Idea: the mean over shards of the gradient, of the batch statistics (which move the running averages), of the loss and of the
+ * fraction of right answers all come from the one all-reduce, so every rank knows them and decides alike.
+ */
+import { type Shape, sizeOf } from '../core/shape.js';
+
+export interface RowLayout {
+  /** Of each parameter, in the order of the row. */
+  readonly parameterShapes: readonly Shape[];
+  readonly numGradients: number;
+  /** Channels of each batch norm, in order. */
+  readonly channels: readonly number[];
+  /** Sum of `channels`. */
+  readonly numChannels: number;
+  /** Indices into the row. */
+  readonly loss: number;
+  readonly correct: number;
+  /** Floats. */
+  readonly length: number;
+}
+
+export function rowLayout(parameterShapes: readonly Shape[], channels: readonly number[]): RowLayout {
+  const numGradients = parameterShapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
+  const numChannels = channels.reduce((sum, count) => sum + count, 0);
+  const loss = numGradients + 2 * numChannels;
+  return { parameterShapes, numGradients, channels, numChannels, loss, correct: loss + 1, length: loss + 2 };
+}

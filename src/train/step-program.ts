@@ -1,0 +1,252 @@
+/**
+ * The step as recorded functions: `compute`, `update` and `evaluate`.
+ *
+ *   compute   parameters, data set, indices, random draws  →  one row: gradients, batch statistics, loss, correct
+ *   update    parameters, momenta, running statistics, the mean row, learning rate  →  (all in place)
+ *   evaluate  parameters, running statistics, data set, indices  →  loss and predicted class of each image
+ *
+ * Idea: the main thread records them once; what it hands to the ranks is plain data (names and sizes), and each rank runs the same
+ * functions on its own device. A rank never loads tfjs.
+ * Must stay true: everything that changes from step to step is an input.
+ */
+import type { Normalization } from '../core/events.js';
+import type { Shape } from '../core/shape.js';
+import type { CompiledFunction, Engine, InputSpec, RecordedInput } from '../graph/engine.js';
+import { softmaxCrossEntropy } from '../graph/fused-ops.js';
+import type { Precision } from '../graph/recording.js';
+import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, tf } from '../graph/tfjs.js';
+import type { Model } from '../model/catalogue.js';
+import { EvaluationNet, type Statistics, TrainingNet } from '../model/net.js';
+import { momentumUpdates, type SgdOptions } from '../optim/sgd.js';
+import { attr } from '../tensorflow/attribute.js';
+import { DType } from '../tensorflow/dtype.js';
+import type { Operation } from '../tensorflow/graph-builder.js';
+import { type AugmentOptions, augmentedImages, type ImageSource, plainImages } from './augment.js';
+import { type RowLayout, rowLayout } from './row-layout.js';
+
+/** One split of a data set, as far as a recording must know it. */
+export interface SplitShape {
+  readonly numImages: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+export interface ProgramOptions {
+  readonly precision: Precision;
+  /** Compile `compute` by XLA. */
+  readonly xla: boolean;
+  /** Images of one logical shard. */
+  readonly shardBatch: number;
+  readonly evaluationBatch: number;
+  readonly train: SplitShape;
+  readonly test: SplitShape;
+  readonly normalization: Normalization;
+  readonly augment: AugmentOptions;
+  readonly labelSmoothing: number;
+  readonly sgd: SgdOptions;
+}
+
+/** What a rank needs to run the functions. Plain data. */
+export interface StepProgram {
+  readonly compute: string;
+  readonly update: string;
+  readonly evaluate: string;
+  readonly xla: boolean;
+  readonly shardBatch: number;
+  readonly evaluationBatch: number;
+  readonly layout: RowLayout;
+}
+
+export interface RecordedProgram {
+  readonly program: StepProgram;
+  readonly functions: {
+    readonly compute: CompiledFunction;
+    readonly update: CompiledFunction;
+    readonly evaluate: CompiledFunction;
+  };
+}
+
+/** PyTorch's momentum of running averages: new = 0.9 old + 0.1 batch. The paper does not state one. */
+const STATISTICS_RATE = 0.1;
+
+const float32 = (shape: Shape): InputSpec => ({ kind: 'tensor', shape, dtype: DType.float32 });
+const int32 = (shape: Shape): InputSpec => ({ kind: 'tensor', shape, dtype: DType.int32 });
+const uint8 = (shape: Shape): InputSpec => ({ kind: 'tensor', shape, dtype: DType.uint8 });
+const variable = (shape: Shape): InputSpec => ({ kind: 'variable', shape });
+
+let numPrograms = 0;
+
+/** Records the three functions of a model into the process's context. */
+export function recordProgram(engine: Engine, model: Model, options: ProgramOptions): RecordedProgram {
+  const layout = rowLayout(
+    model.parameters.map(({ shape }) => shape),
+    model.statistics.map(({ channels }) => channels),
+  );
+  const suffix = `${model.name}_${numPrograms++}`; // names are one space in the context
+  const functions = {
+    compute: recordCompute(engine, `Compute_${suffix}`, model, options),
+    update: recordUpdate(engine, `Update_${suffix}`, layout, options.sgd),
+    evaluate: recordEvaluate(engine, `Evaluate_${suffix}`, model, layout, options),
+  };
+  const program = {
+    compute: functions.compute.name,
+    update: functions.update.name,
+    evaluate: functions.evaluate.name,
+    xla: options.xla,
+    shardBatch: options.shardBatch,
+    evaluationBatch: options.evaluationBatch,
+    layout,
+  };
+  return { program, functions };
+}
+
+/** Inputs: parameters, images, labels, then indices [N], cropYX [N, 2], flip [N], cutoutYX [N, 2]. Output: the row. */
+function recordCompute(engine: Engine, name: string, model: Model, options: ProgramOptions): CompiledFunction {
+  const n = options.shardBatch;
+  const parameters = model.parameters.map(({ shape }) => variable(shape));
+  const inputs = [...parameters, ...splitInputs(options.train), int32([n]), int32([n, 2]), int32([n]), int32([n, 2])];
+  return engine.recordFunction({ name, precision: options.precision }, inputs, (recorded) => {
+    const values = recorded.slice(0, parameters.length).map((input) => input.value());
+    const [images, labels, indices, cropYX, flip, cutoutYX] = recorded.slice(parameters.length) as SixInputs;
+    const source = { ...options.train, imagesMHWC: images.raw, normalization: options.normalization };
+    const draws = { cropYX: cropYX.value(), flip: flip.value(), cutoutYX: cutoutYX.value() };
+    const batch = augmentedImages(engine, source, indices.value(), draws, options.augment);
+    const labelsN = tf.gather(labels.value() as Tensor1D, indices.value() as Tensor1D);
+    const { loss, gradients, statistics, correct } = lossAndGradients(
+      model,
+      values,
+      batch,
+      labelsN,
+      options.labelSmoothing,
+    );
+    const flat = [
+      ...gradients.map((gradient) => tf.reshape(gradient, [gradient.size])),
+      ...statistics.map(({ meanC }) => meanC),
+      ...statistics.map(({ varianceC }) => varianceC),
+      tf.reshape(loss, [1]),
+      tf.reshape(correct, [1]),
+    ];
+    const row = tf.concat(flat as Tensor1D[]);
+    tf.dispose([statistics as never, correct]);
+    return { outputs: [row] };
+  });
+}
+
+type SixInputs = [RecordedInput, RecordedInput, RecordedInput, RecordedInput, RecordedInput, RecordedInput];
+
+interface LossAndGradients {
+  readonly loss: Scalar;
+  readonly gradients: readonly Tensor[];
+  readonly statistics: readonly Statistics[];
+  /** Fraction of images whose most probable class is the label. */
+  readonly correct: Scalar;
+}
+
+/** The step as the paper has it: forward, mean cross-entropy, and tfjs's gradients of it. */
+export function lossAndGradients(
+  model: Model,
+  parameters: readonly Tensor[],
+  imagesNHWC: Tensor,
+  labelsN: Tensor,
+  labelSmoothing: number,
+): LossAndGradients {
+  let statistics: readonly Statistics[] = [];
+  let correct: Scalar | undefined;
+  const forward = (...values: Tensor[]): Scalar => {
+    const net = new TrainingNet(model.parameters, values);
+    const logitsNK = model.forward(net, imagesNHWC as never) as Tensor2D;
+    statistics = net.batchStatistics;
+    correct = tf.keep(fractionCorrect(logitsNK, labelsN));
+    return tf.mean(softmaxCrossEntropy(targets(labelsN, model.classes, labelSmoothing), logitsNK));
+  };
+  const { value: loss, grads: gradients } = tf.valueAndGrads(forward as never)([...parameters] as never);
+  return { loss: loss as Scalar, gradients, statistics, correct: correct! };
+}
+
+/** One-hot rows, moved towards the uniform distribution by `smoothing` (Szegedy et al., arXiv 1512.00567, section 7). */
+function targets(labelsN: Tensor, classes: number, smoothing: number): Tensor2D {
+  const oneHot = tf.cast(tf.oneHot(labelsN as Tensor1D, classes), 'float32') as Tensor2D;
+  return smoothing === 0 ? oneHot : tf.add(tf.mul(oneHot, 1 - smoothing), smoothing / classes);
+}
+
+function fractionCorrect(logitsNK: Tensor2D, labelsN: Tensor): Scalar {
+  return tf.mean(tf.cast(tf.equal(tf.argMax(logitsNK, 1), labelsN), 'float32'));
+}
+
+/** Inputs: parameters, momenta, running statistics [2, channels], row, learning rate. */
+function recordUpdate(engine: Engine, name: string, layout: RowLayout, sgd: SgdOptions): CompiledFunction {
+  const variables = layout.parameterShapes.map(variable);
+  const numVariables = variables.length;
+  const inputs = [...variables, ...variables, variable([2, layout.numChannels]), float32([layout.length]), float32([])];
+  return engine.recordFunction({ name, precision: 'float32' }, inputs, (recorded) => {
+    const parameters = recorded.slice(0, numVariables);
+    const momenta = recorded.slice(numVariables, 2 * numVariables);
+    const [running, row, learningRate] = recorded.slice(2 * numVariables) as [
+      RecordedInput,
+      RecordedInput,
+      RecordedInput,
+    ];
+    const { gradients, statistics } = splitRow(row.value(), layout);
+    const effects = [
+      ...momentumUpdates(engine, { parameters, momenta, gradients, learningRate: learningRate.value() }, sgd),
+      moveStatistics(engine, running, statistics),
+    ];
+    return { outputs: [], effects };
+  });
+}
+
+function splitRow(row: Tensor, layout: RowLayout): { gradients: Tensor[]; statistics: Tensor } {
+  const sizes = [
+    ...layout.parameterShapes.map((shape) => tf.util.sizeFromShape([...shape])),
+    2 * layout.numChannels,
+    2,
+  ];
+  const pieces = tf.split(row, sizes);
+  const gradients = layout.parameterShapes.map((shape, i) => tf.reshape(pieces[i]!, [...shape]));
+  return { gradients, statistics: tf.reshape(pieces[gradients.length]!, [2, layout.numChannels]) };
+}
+
+/** running ← running − rate · (running − batch), in place. */
+function moveStatistics(engine: Engine, running: RecordedInput, batch: Tensor): Operation {
+  const difference = tf.mul(tf.sub(running.value(), batch), STATISTICS_RATE);
+  return engine.operation('AssignSubVariableOp', [running.raw, difference], [attr.type('dtype', DType.float32)], 0)
+    .operation;
+}
+
+/** Inputs: parameters, running statistics [2, channels], images, labels, indices [N]. Outputs: loss [N], predicted class [N]. */
+function recordEvaluate(
+  engine: Engine,
+  name: string,
+  model: Model,
+  layout: RowLayout,
+  options: ProgramOptions,
+): CompiledFunction {
+  const parameters = layout.parameterShapes.map(variable);
+  const split = splitInputs(options.test);
+  const inputs = [...parameters, variable([2, layout.numChannels]), ...split, int32([options.evaluationBatch])];
+  return engine.recordFunction({ name, precision: options.precision }, inputs, (recorded) => {
+    const values = recorded.slice(0, parameters.length).map((input) => input.value());
+    const [running, images, labels, indices] = recorded.slice(parameters.length) as FourInputs;
+    const source: ImageSource = { ...options.test, imagesMHWC: images.raw, normalization: options.normalization };
+    const batch = plainImages(engine, source, indices.value());
+    const net = new EvaluationNet(model.parameters, values, splitStatistics(running.value(), layout));
+    const logitsNK = model.forward(net, batch) as Tensor2D;
+    const labelsN = tf.gather(labels.value() as Tensor1D, indices.value() as Tensor1D);
+    const lossN = softmaxCrossEntropy(targets(labelsN, model.classes, 0), logitsNK);
+    return { outputs: [lossN, tf.argMax(logitsNK, 1)] };
+  });
+}
+
+type FourInputs = [RecordedInput, RecordedInput, RecordedInput, RecordedInput];
+
+/** [2, channels] as mean and variance of each batch norm. */
+function splitStatistics(running: Tensor, { channels, numChannels }: RowLayout): Statistics[] {
+  const [means, variances] = tf
+    .split(running, 2, 0)
+    .map((half) => tf.split(tf.reshape(half, [numChannels]), [...channels]));
+  return channels.map((_, i) => ({ meanC: means![i] as Tensor1D, varianceC: variances![i] as Tensor1D }));
+}
+
+function splitInputs({ numImages, height, width }: SplitShape): InputSpec[] {
+  return [uint8([numImages, height, width, 3]), int32([numImages])];
+}
