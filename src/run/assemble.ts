@@ -1,0 +1,184 @@
+/**
+ * Assembles the parts of a run from its configuration: library, devices, data, model, recorded functions, arena, rank threads.
+ *
+ * Idea: assemble outside, run inside: the loops (train.ts, evaluate.ts, bench-step.ts) only receive finished parts.
+ * The caller closes what it got.
+ */
+import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
+import { poisonGroup } from '../collective/progress.js';
+import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
+import type { RunConfig } from '../config/schema.js';
+import { DtrainError } from '../core/errors.js';
+import { cacheFolder } from '../core/home.js';
+import type { AugmentationOptions } from '../data/augmentation.js';
+import type { DataSet, ImageSet } from '../data/data-set.js';
+import { loadDataSet } from '../data/load-data-set.js';
+import { localShards } from '../data/shard.js';
+import { startEngine } from '../graph/engine.js';
+import { type Model, makeModel } from '../model/catalogue.js';
+import { initialWeights } from '../model/initial-weights.js';
+import type { Weights } from '../model/torch-layout.js';
+import { readWeights } from '../train/checkpoint.js';
+import { allocateState, stateViews } from '../train/replica-state.js';
+import { type RecordedProgram, recordProgram } from '../train/step-program.js';
+import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
+import { parseFault } from './fault.js';
+import type { Preparation } from './protocol.js';
+import { RankPool } from './rank-pool.js';
+
+export interface AssembleOptions {
+  readonly config: RunConfig;
+  readonly devices: DeviceRequest | null;
+  /** For messages: the command without its device flag, for instance `dtrain --config resnet50`. */
+  readonly command: string;
+  readonly say: (line: string) => void;
+  /** Weights to begin with; else model.initFrom, else initialised from the seed. */
+  readonly weights?: (model: Model) => Weights;
+  /** Take the synthetic set, saying so, where CIFAR-10 is neither on disk nor reachable. */
+  readonly fallBackToSynthetic?: boolean;
+  /** An operation with an input on another rank's device is an error instead of a silent copy. For tests. */
+  readonly explicitPlacement?: boolean;
+}
+
+export interface Assembly {
+  /** With the data set that is really used. */
+  readonly config: RunConfig;
+  readonly devices: RunDevices;
+  readonly batch: BatchPlan;
+  readonly data: DataSet;
+  readonly model: Model;
+  readonly recorded: RecordedProgram;
+  readonly arena: ArenaSpec;
+  /** All that training changes, in shared memory: what the ranks began with, later what they were asked to write. */
+  readonly state: Float32Array;
+  readonly pool: RankPool;
+}
+
+/** The generated set is twelve times smaller than CIFAR-10: more passes, fewer steps. */
+const SYNTHETIC_EPOCHS = 8;
+/** Images of one evaluation batch. */
+const EVALUATION_BATCH = 250;
+
+export async function assemble(options: AssembleOptions): Promise<Assembly> {
+  const { say } = options;
+  const devices = openDevices({
+    request: options.devices,
+    command: options.command,
+    defaultWorkers: fittingWorkers(options.config, availableCores()),
+    threadsPerDevice: (workers) => plannedThreads(options, workers),
+    explicitPlacement: options.explicitPlacement ?? false,
+  });
+  const batch = deriveBatch(options.config, {
+    workers: devices.names.length,
+    device: devices.kind,
+    cores: availableCores(),
+  });
+  say(devicesText(devices, batch));
+  const { data, config } = await loadData(options);
+  const engine = startEngine(devices.runtime, devices.names[0]!);
+  const { height, width } = data.train;
+  const model = makeModel(engine, { ...config.model, classes: data.classes.length }, [height, width]);
+  const recorded = recordProgram(engine, model, {
+    precision: config.train.precision,
+    xla: compilesByXla(config, devices),
+    shardBatch: batch.shardBatch,
+    evaluationBatch: Math.min(EVALUATION_BATCH, data.test.count),
+    train: splitShape(data.train),
+    test: splitShape(data.test),
+    normalization: data.normalization,
+    augment: config.data.augment,
+    labelSmoothing: config.train.labelSmoothing,
+    sgd: config.optimizer,
+  });
+  const { layout } = recorded.program;
+  const state = allocateState(layout);
+  writeWeights(state, beginningWeights(options, config, model), recorded);
+  const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
+  const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
+  const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };
+  await prepareRanks(assembly);
+  return assembly;
+}
+
+/** Threads of one device's pool, before the batch is known to divide: a batch that does not is reported later, with the devices' names. */
+function plannedThreads({ config }: AssembleOptions, workers: number): number {
+  const { threadsPerWorker, logicalShards } = config.train;
+  return threadsPerWorker ?? Math.max(1, Math.floor(availableCores() / (logicalShards ?? workers)));
+}
+
+/** XLA is for GPUs: on CPUs it is two to four times slower than oneDNN. */
+function compilesByXla({ train }: RunConfig, { kind }: RunDevices): boolean {
+  return train.compile === 'xla' || (train.compile === 'auto' && kind === 'gpu');
+}
+
+function devicesText({ names, kind }: RunDevices, { threadsPerWorker }: BatchPlan): string {
+  const noun = kind === 'gpu' ? 'GPU' : 'CPU worker';
+  const threads =
+    kind === 'gpu' ? '' : ` with ${threadsPerWorker} ${threadsPerWorker === 1 ? 'thread' : 'threads'} each`;
+  return `devices: ${names.length} ${noun}${names.length === 1 ? '' : 's'}${threads} (${names.join(', ')})`;
+}
+
+async function loadData({
+  config,
+  say,
+  fallBackToSynthetic,
+}: AssembleOptions): Promise<{ data: DataSet; config: RunConfig }> {
+  const environment = { cacheFolder: cacheFolder(), say };
+  const { seed } = config.train;
+  try {
+    return { data: await loadDataSet({ ...config.data, seed }, environment), config };
+  } catch (error) {
+    const notFound = error instanceof DtrainError && error.code === 'DTRAIN_DATA_NOT_FOUND';
+    if (!notFound || !fallBackToSynthetic || config.data.path !== null) throw error;
+    say(
+      'data: CIFAR-10 is neither on this machine nor reachable: using generated images instead (data.name=synthetic)',
+    );
+    const train = { ...config.train, epochs: SYNTHETIC_EPOCHS };
+    const synthetic: RunConfig = { ...config, train, data: { ...config.data, name: 'synthetic' } };
+    return { data: await loadDataSet({ ...synthetic.data, seed }, environment), config: synthetic };
+  }
+}
+
+function splitShape({ count, height, width }: ImageSet): { numImages: number; height: number; width: number } {
+  return { numImages: count, height, width };
+}
+
+function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model: Model): Weights {
+  if (weights) return weights(model);
+  if (config.model.initFrom !== null) return readWeights(config.model.initFrom, model);
+  return {
+    parameters: initialWeights(model.parameters, config.train.seed),
+    means: model.statistics.map(({ channels }) => new Float32Array(channels)),
+    variances: model.statistics.map(({ channels }) => new Float32Array(channels).fill(1)),
+  };
+}
+
+function writeWeights(state: Float32Array, weights: Weights, { program }: RecordedProgram): void {
+  const views = stateViews(state, program.layout);
+  for (const [i, values] of weights.parameters.entries()) views.parameters[i]!.set(values);
+  for (const [i, values] of weights.means.entries()) views.means[i]!.set(values);
+  for (const [i, values] of weights.variances.entries()) views.variances[i]!.set(values);
+}
+
+async function prepareRanks({ config, devices, batch, data, recorded, arena, state, pool }: Assembly): Promise<void> {
+  const { height, width } = data.train;
+  const augmentation: AugmentationOptions = { ...config.data.augment, seed: config.train.seed, height, width };
+  const fault = parseFault(process.env['DTRAIN_FAULT']);
+  const preparation = (rank: number): Preparation => ({
+    rank,
+    runtime: { libraryPath: devices.library.path, context: devices.runtime.context },
+    arena,
+    timeoutSeconds: config.allReduce.timeoutSeconds,
+    replica: {
+      device: devices.names[rank]!,
+      program: recorded.program,
+      state,
+      train: data.train,
+      test: data.test,
+      shards: localShards(rank, batch.world, batch.shards),
+      augmentation,
+    },
+    fault,
+  });
+  await pool.runAll('prepare', preparation);
+}

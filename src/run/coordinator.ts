@@ -1,0 +1,133 @@
+/**
+ * The coordinator: cuts the run into segments, gives each rank its samples, merges what the ranks report.
+ *
+ * Owns no thread and no memory: it is given an assembly. Main thread only; it never blocks.
+ */
+
+import { rowView } from '../collective/gradient-arena.js';
+import { readProgress } from '../collective/progress.js';
+import { epochOfStep, lastStepOfEpoch } from '../config/derive.js';
+import { nowSeconds } from '../core/clock.js';
+import { internalError } from '../core/errors.js';
+import { PHASES, type PhaseSeconds, type StepEvent } from '../core/events.js';
+import { median } from '../core/statistics.js';
+import { sampleIds } from '../data/sampler.js';
+import { learningRateAt } from '../optim/schedule.js';
+import type { Assembly } from './assemble.js';
+import type { Segment, SegmentReport } from './protocol.js';
+import { Watchdog } from './watchdog.js';
+
+export interface SegmentResult {
+  readonly event: StepEvent;
+  /** Steps of the run that are finished now. */
+  readonly step: number;
+  readonly seconds: number;
+  readonly stopRequested: boolean;
+  /** Of each finished step. */
+  readonly losses: Float64Array;
+  /** [steps, phases], merged over ranks. */
+  readonly phaseSeconds: Float64Array;
+}
+
+export class Coordinator {
+  readonly #assembly: Assembly;
+  readonly #threadIds: (number | undefined)[] = [];
+
+  constructor(assembly: Assembly) {
+    this.#assembly = assembly;
+  }
+
+  /** Runs the steps after `step` up to and including `end`, on all ranks at once. */
+  async runSegment(step: number, end: number): Promise<SegmentResult> {
+    const { pool, arena, config } = this.#assembly;
+    using watchdog = new Watchdog(arena, config.allReduce.timeoutSeconds);
+    const segment = this.segment(step, end);
+    const start = nowSeconds();
+    const reports = await pool.runAll('segment', () => segment, watchdog.alarm);
+    const seconds = nowSeconds() - start;
+    this.#checkThreads(reports);
+    return this.#merged(step, segment, reports, seconds);
+  }
+
+  /** The samples and rates of the steps after `step` up to and including `end`. */
+  segment(step: number, end: number): Segment {
+    const { config, data } = this.#assembly;
+    const { globalBatch, seed, epochs } = config.train;
+    const { count } = data.train;
+    const order = { seed, count, shuffle: config.data.shuffle };
+    const { ids, epochs: sampleEpochs } = sampleIds(order, step * globalBatch, (end - step) * globalBatch);
+    const scheduleSteps = lastStepOfEpoch(epochs, globalBatch, count);
+    const learningRates = Float64Array.from({ length: end - step }, (_, i) =>
+      learningRateAt(config.schedule, step + i, count / globalBatch, scheduleSteps),
+    );
+    return { firstStep: step + 1, numSteps: end - step, ids, epochs: sampleEpochs, learningRates };
+  }
+
+  /** The step that the slowest rank is in, and loss and accuracy of the last all-reduce, for a progress line. */
+  progress(): { step: number; loss: number; trainAccuracy: number } {
+    const { arena, recorded } = this.#assembly;
+    const { layout } = recorded.program;
+    const row = rowView(arena, arena.shards);
+    const step = Math.min(...readProgress(arena).map((rank) => rank.step));
+    return { step, loss: row[layout.loss]!, trainAccuracy: row[layout.correct]! };
+  }
+
+  /** A rank's thread never changes: a new one would have begun without the rank's weights. */
+  #checkThreads(reports: readonly SegmentReport[]): void {
+    for (const [rank, { threadId }] of reports.entries()) {
+      this.#threadIds[rank] ??= threadId;
+      if (this.#threadIds[rank] !== threadId) throw internalError(`rank ${rank} moved to another thread.`);
+    }
+    if (new Set(this.#threadIds).size !== reports.length) throw internalError('two ranks share a thread.');
+  }
+
+  #merged(step: number, segment: Segment, reports: readonly SegmentReport[], seconds: number): SegmentResult {
+    const { config, data } = this.#assembly;
+    const { globalBatch } = config.train;
+    const { numSteps, losses, corrects, stopRequested } = reports[0]!;
+    const finished = step + numSteps;
+    const phaseSeconds = mergedSeconds(reports.map((report) => report.seconds));
+    const event: StepEvent = {
+      event: 'step',
+      step: finished,
+      epoch: roundedDown(epochOfStep(finished, globalBatch, data.train.count), 4),
+      loss: mean(losses),
+      trainAccuracy: mean(corrects),
+      learningRate: segment.learningRates[numSteps - 1]!,
+      imagesPerSecond: rounded((numSteps * globalBatch) / seconds, 1),
+      seconds: medians(phaseSeconds),
+    };
+    return { event, step: finished, seconds, stopRequested, losses, phaseSeconds };
+  }
+}
+
+/** Of each step and phase the slowest rank's seconds; of `reduce` the fastest's, who came last and did not wait. */
+function mergedSeconds(ranks: readonly Float64Array[]): Float64Array {
+  const reduce = PHASES.indexOf('reduce');
+  return Float64Array.from(ranks[0]!, (_, i) => {
+    const values = ranks.map((seconds) => seconds[i]!);
+    return i % PHASES.length === reduce ? Math.min(...values) : Math.max(...values);
+  });
+}
+
+/** The median over steps of each phase. */
+export function medians(phaseSeconds: Float64Array): PhaseSeconds {
+  const of = (index: number) => median(phaseSeconds.filter((_, i) => i % PHASES.length === index));
+  return Object.fromEntries(PHASES.map((phase, index) => [phase, rounded(of(index), 6)])) as Record<
+    (typeof PHASES)[number],
+    number
+  >;
+}
+
+function mean(values: Float64Array): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** An epoch is not finished before it is: 1.99999 is 1.9999. */
+export function roundedDown(value: number, digits: number): number {
+  return Math.floor(value * 10 ** digits) / 10 ** digits;
+}
+
+export function rounded(value: number, digits: number): number {
+  return Number(value.toFixed(digits));
+}

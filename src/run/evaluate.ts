@@ -1,0 +1,39 @@
+/** `dtrain eval`: the exact accuracy of a checkpoint, in all and per class. */
+import { loadConfig } from '../config/load.js';
+import type { EvaluationEvent } from '../core/events.js';
+import { openCheckpoint, readWeights } from '../train/checkpoint.js';
+import { assemble } from './assemble.js';
+import type { DeviceRequest } from './devices.js';
+import { evaluateOnRanks } from './evaluation.js';
+
+export interface EvaluateOptions {
+  /** A checkpoint folder, RUN/checkpoints/last or best, or RUN. */
+  readonly checkpoint: string;
+  readonly devices: DeviceRequest | null;
+  /** KEY=VALUE words over the checkpoint's configuration. */
+  readonly overrides: readonly string[];
+  readonly say?: (line: string) => void;
+}
+
+export interface EvaluationReport extends EvaluationEvent {
+  readonly classes: readonly string[];
+  /** Accuracy of each class, a fraction, in the order of `classes`. */
+  readonly perClass: readonly number[];
+}
+
+/** @throws DTRAIN_CHECKPOINT_* (exit 6), and what assembling throws. */
+export async function evaluateCheckpoint(options: EvaluateOptions): Promise<EvaluationReport> {
+  const { checkpoint, devices, overrides, say = () => undefined } = options;
+  const opened = openCheckpoint(checkpoint);
+  const config = loadConfig({ file: opened.configFile, overrides });
+  const command = `dtrain eval ${checkpoint}`;
+  const weights = (model: Parameters<typeof readWeights>[1]) => readWeights(opened.weightsFile, model);
+  const assembly = await assemble({ config, devices, command, say, weights });
+  try {
+    const { perClass, ...result } = await evaluateOnRanks(assembly.pool, assembly.data);
+    const { step, epoch } = opened.state;
+    return { event: 'evaluation', step, epoch, ...result, classes: assembly.data.classes, perClass };
+  } finally {
+    await assembly.pool.close();
+  }
+}

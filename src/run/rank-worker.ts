@@ -1,0 +1,141 @@
+/**
+ * The entry of a rank's thread: one rank, one thread, one device, for the whole run.
+ *
+ * Piscina calls the exported functions by name (protocol.ts). Each returns an Outcome; a failure also poisons the group, so that the
+ * other ranks stop waiting at once.
+ * Must stay true: a thread is prepared once; a task for a thread that is not prepared is refused, so that a thread that silently took
+ * the place of a dead one never trains.
+ */
+import { threadId } from 'node:worker_threads';
+import { RankGroup } from '../collective/rank-group.js';
+import { internalError, serializeError } from '../core/errors.js';
+import type { Phase } from '../core/events.js';
+import { attachRuntime } from '../tensorflow/runtime.js';
+import { Replica } from '../train/replica.js';
+import type { Fault } from './fault.js';
+import type { EvaluationShare, Outcome, Preparation, RankTasks, Segment, SegmentReport } from './protocol.js';
+
+interface PreparedRank {
+  readonly rank: number;
+  readonly group: RankGroup;
+  readonly replica: Replica;
+  readonly options: Preparation['replica'];
+}
+
+let prepared: PreparedRank | undefined;
+
+export function prepare(preparation: Preparation): Outcome<RankTasks['prepare']['result']> {
+  const { rank, runtime, arena, timeoutSeconds, fault } = preparation;
+  const group = new RankGroup(arena, rank, timeoutSeconds);
+  return guarded({ rank, group }, () => {
+    if (prepared) throw internalError(`rank ${rank} was prepared twice.`);
+    const onPhase = fault?.rank === rank ? (phase: Phase, step: number) => act(fault, group, phase, step) : undefined;
+    const options = { ...preparation.replica, ...(onPhase && { onPhase }) };
+    prepared = { rank, group, replica: new Replica(attachRuntime(runtime), group, options), options };
+    return { threadId };
+  });
+}
+
+export function segment(task: Segment): Outcome<SegmentReport> {
+  return onRank(({ replica, group }) => {
+    const globalBatch = task.ids.length / task.numSteps;
+    const losses: number[] = [];
+    const corrects: number[] = [];
+    let stopRequested = false;
+    for (let i = 0; i < task.numSteps && !stopRequested; i++) {
+      const samples = [i * globalBatch, (i + 1) * globalBatch] as const;
+      const report = replica.step({
+        step: task.firstStep + i,
+        ids: task.ids.subarray(...samples),
+        epochs: task.epochs.subarray(...samples),
+        learningRate: task.learningRates[i]!,
+      });
+      losses.push(report.loss);
+      corrects.push(report.correct);
+      stopRequested = report.stopRequested;
+    }
+    group.enter(task.firstStep + losses.length - 1, 'idle');
+    const seconds = replica.clock.take();
+    return {
+      threadId,
+      numSteps: losses.length,
+      losses: Float64Array.from(losses),
+      corrects: Float64Array.from(corrects),
+      seconds,
+      stopRequested,
+    };
+  });
+}
+
+export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): Outcome<EvaluationShare> {
+  return onRank(({ replica, options }) => {
+    const { count } = options.test;
+    const batch = options.program.evaluationBatch;
+    const ids: number[] = [];
+    const losses: number[] = [];
+    const predicted: number[] = [];
+    for (let start = first * batch; start < count; start += stride * batch) {
+      const { lossN, predictedN } = replica.evaluate(start, Math.min(batch, count - start));
+      for (const [i, loss] of lossN.entries()) {
+        ids.push(start + i);
+        losses.push(loss);
+        predicted.push(predictedN[i]!);
+      }
+    }
+    return { ids: Int32Array.from(ids), losses: Float32Array.from(losses), predicted: Int32Array.from(predicted) };
+  });
+}
+
+export function exportState({ state }: RankTasks['exportState']['argument']): Outcome<null> {
+  return onRank(({ replica }) => {
+    replica.exportState(state);
+    return null;
+  });
+}
+
+export function stateHash(): Outcome<string> {
+  return onRank(({ replica }) => replica.stateHash());
+}
+
+export function close(): Outcome<null> {
+  return onRank(({ replica }) => {
+    replica[Symbol.dispose]();
+    prepared = undefined;
+    return null;
+  });
+}
+
+function onRank<T>(run: (rank: PreparedRank) => T): Outcome<T> {
+  if (!prepared) {
+    const error = internalError(
+      'a thread that holds no rank was given a task; the thread of a rank has been replaced.',
+    );
+    return { ok: false, error: serializeError(error, {}) };
+  }
+  const rank = prepared;
+  return guarded(rank, () => run(rank));
+}
+
+/** Runs it; what it throws becomes data, and the other ranks are told. */
+function guarded<T>({ rank, group }: Pick<PreparedRank, 'rank' | 'group'>, run: () => T): Outcome<T> {
+  try {
+    return { ok: true, value: run() };
+  } catch (error) {
+    group.poison();
+    return { ok: false, error: serializeError(error, { rank }) };
+  }
+}
+
+/** Makes the planned fault happen at its step and phase. */
+function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
+  if (phase !== fault.phase || step !== fault.step) return;
+  if (fault.kind === 'throw') throw new Error('fault injected by DTRAIN_FAULT');
+  if (fault.kind === 'exit') process.exit(1); // in a worker thread this ends the thread
+  if (fault.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  if (fault.kind === 'nan') for (const shard of ownShards()) group.row(shard).fill(Number.NaN);
+}
+
+function ownShards(): number[] {
+  const { first, end } = prepared!.options.shards;
+  return Array.from({ length: end - first }, (_, i) => first + i);
+}

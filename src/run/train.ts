@@ -1,0 +1,220 @@
+/**
+ * The training loop: segments of steps, with reports, evaluations and checkpoints between them.
+ *
+ * Idea: an async generator of the events. What yields an event has also written it to metrics.jsonl, so a program, the command line and
+ * the run's folder see the same.
+ */
+import { requestStop } from '../collective/progress.js';
+import { epochOfStep } from '../config/derive.js';
+import { printConfig } from '../config/print-config.js';
+import type { RunConfig } from '../config/schema.js';
+import { nowSeconds } from '../core/clock.js';
+import { DtrainError, ExitCode } from '../core/errors.js';
+import type { CheckpointEvent, EndEvent, EvaluationEvent, RunStartEvent, TrainEvent } from '../core/events.js';
+import { removeOldCheckpoints, saveCheckpoint } from '../train/checkpoint.js';
+import { stateViews } from '../train/replica-state.js';
+import { type Assembly, assemble } from './assemble.js';
+import { Coordinator, rounded, roundedDown } from './coordinator.js';
+import type { DeviceRequest } from './devices.js';
+import { evaluateOnRanks } from './evaluation.js';
+import { RunDirectory } from './run-directory.js';
+import { Timetable } from './timetable.js';
+import { packageVersion } from './version.js';
+
+/** How far a run is, between two events. */
+export interface TrainProgress {
+  readonly step: number;
+  readonly totalSteps: number;
+  /** Fraction. */
+  readonly epoch: number;
+  readonly loss: number;
+  readonly trainAccuracy: number;
+  readonly imagesPerSecond: number;
+}
+
+export interface TrainOptions {
+  readonly config: RunConfig;
+  /** Null: all GPUs, else one CPU worker a core. */
+  readonly devices: DeviceRequest | null;
+  /** Null: a new folder under runs/, named after `configName`. */
+  readonly runDir: string | null;
+  readonly configName: string;
+  /** Called several times a second while steps run. */
+  readonly onProgress?: (progress: TrainProgress) => void;
+  /** Takes a line for people. */
+  readonly say?: (line: string) => void;
+  /** See AssembleOptions. */
+  readonly explicitPlacement?: boolean;
+}
+
+const PROGRESS_MILLISECONDS = 100;
+const MAIN_JOB = 'quickstart';
+
+/**
+ * Trains. The last event is `end`, unless it throws; an aborted signal ends the run after the step, with a checkpoint.
+ * @throws DtrainError with the contract's exit code; DTRAIN_STOPPED (75) on an aborted signal.
+ */
+export async function* train(options: TrainOptions, signal?: AbortSignal): AsyncGenerator<TrainEvent, void> {
+  const startedAt = nowSeconds();
+  const { configName, say = () => undefined } = options;
+  using directory = new RunDirectory(options.runDir, configName, options.config);
+  const assembly = await assemble({
+    ...options,
+    say,
+    command: `dtrain --config ${configName}`,
+    fallBackToSynthetic: configName === MAIN_JOB,
+  });
+  const stop = () => requestStop(assembly.arena);
+  signal?.addEventListener('abort', stop, { once: true });
+  try {
+    if (signal?.aborted) stop();
+    for await (const event of new TrainingRun(assembly, directory, options, startedAt).events()) {
+      directory.record(event);
+      yield event;
+    }
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    await assembly.pool.close();
+  }
+}
+
+/** One run: what has happened so far, and the loop. */
+class TrainingRun {
+  readonly #assembly: Assembly;
+  readonly #directory: RunDirectory;
+  readonly #options: TrainOptions;
+  readonly #startedAt: number;
+  readonly #coordinator: Coordinator;
+  readonly #timetable: Timetable;
+  #step = 0;
+  #trainingSeconds = 0;
+  #lastAccuracy: number | null = null;
+  #bestAccuracy: number | null = null;
+
+  constructor(assembly: Assembly, directory: RunDirectory, options: TrainOptions, startedAt: number) {
+    this.#assembly = assembly;
+    this.#directory = directory;
+    this.#options = options;
+    this.#startedAt = startedAt;
+    this.#coordinator = new Coordinator(assembly);
+    this.#timetable = new Timetable(assembly.config, assembly.data.train.count);
+  }
+
+  async *events(): AsyncGenerator<TrainEvent, void> {
+    const timetable = this.#timetable;
+    yield this.#runEvent();
+    while (this.#step < timetable.totalSteps) {
+      const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
+      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
+      if (timetable.savesAt(this.#step) || isBest || stopRequested) yield await this.#save(isBest);
+      if (stopRequested && this.#step < timetable.totalSteps) throw this.#stopped();
+    }
+    yield this.#endEvent();
+  }
+
+  /** Runs one segment; whether the run was asked to stop. */
+  async *#segment(end: number): AsyncGenerator<TrainEvent, boolean> {
+    const timer = setInterval(() => this.#showProgress(), PROGRESS_MILLISECONDS);
+    try {
+      const { event, step, seconds, stopRequested } = await this.#coordinator.runSegment(this.#step, end);
+      this.#step = step;
+      this.#trainingSeconds += seconds;
+      yield event;
+      return stopRequested;
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  /** Evaluates; whether this is the best accuracy so far. */
+  async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
+    const { pool, data } = this.#assembly;
+    const { testLoss, testAccuracy, images } = await evaluateOnRanks(pool, data);
+    const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
+    this.#lastAccuracy = testAccuracy;
+    if (isBest) this.#bestAccuracy = testAccuracy;
+    const epoch = this.#timetable.epochsAfter(this.#step);
+    yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
+    return isBest;
+  }
+
+  /** Saves rank 0's state, after all ranks have shown that theirs is the same. */
+  async #save(isBest: boolean): Promise<CheckpointEvent> {
+    const { pool, state, recorded, model, data, config } = this.#assembly;
+    const hashes = await pool.runAll('stateHash', () => null);
+    const differing = hashes.findIndex((hash) => hash !== hashes[0]);
+    if (differing !== -1) throw replicasDiffer(this.#step, differing);
+    await pool.run(0, 'exportState', { state });
+    const { parameters, momenta, means, variances } = stateViews(state, recorded.program.layout);
+    const content = {
+      state: {
+        step: this.#step,
+        epoch: this.#epoch(),
+        testAccuracy: this.#lastAccuracy,
+        bestTestAccuracy: this.#bestAccuracy,
+        classes: data.classes,
+        imageSize: [data.train.height, data.train.width] as const,
+        normalization: data.normalization,
+      },
+      configYaml: printConfig(config),
+      weights: { parameters, means, variances },
+      momenta,
+    };
+    const path = saveCheckpoint(this.#directory.checkpoints, model, content, isBest);
+    removeOldCheckpoints(this.#directory.checkpoints, config.checkpoint.keep);
+    return { event: 'checkpoint', step: this.#step, path };
+  }
+
+  #runEvent(): RunStartEvent {
+    const { config, devices, model, data } = this.#assembly;
+    return {
+      event: 'run',
+      runDir: this.#directory.path,
+      version: packageVersion(),
+      devices: devices.names,
+      workers: devices.names.length,
+      globalBatch: config.train.globalBatch,
+      parameters: model.numParameters,
+      normalization: data.normalization,
+      config,
+    };
+  }
+
+  #endEvent(): EndEvent {
+    const { globalBatch } = this.#assembly.config.train;
+    return {
+      event: 'end',
+      steps: this.#step,
+      epochs: this.#timetable.epochsAfter(this.#step),
+      finalTestAccuracy: this.#lastAccuracy,
+      bestTestAccuracy: this.#bestAccuracy,
+      imagesPerSecond: rounded((this.#step * globalBatch) / this.#trainingSeconds, 1),
+      wallSeconds: rounded(nowSeconds() - this.#startedAt, 2),
+    };
+  }
+
+  #showProgress(): void {
+    const { step, loss, trainAccuracy } = this.#coordinator.progress();
+    if (step === 0) return;
+    const { globalBatch } = this.#assembly.config.train;
+    const imagesPerSecond = this.#trainingSeconds === 0 ? 0 : (this.#step * globalBatch) / this.#trainingSeconds;
+    const epoch = epochOfStep(step, globalBatch, this.#assembly.data.train.count);
+    const { totalSteps } = this.#timetable;
+    this.#options.onProgress?.({ step, totalSteps, epoch, loss, trainAccuracy, imagesPerSecond });
+  }
+
+  #epoch(): number {
+    const { config, data } = this.#assembly;
+    return roundedDown(epochOfStep(this.#step, config.train.globalBatch, data.train.count), 4);
+  }
+
+  #stopped(): DtrainError {
+    const text = `stopped on request after step ${this.#step}; the checkpoint is ${this.#directory.checkpoints}/step-${this.#step}.`;
+    return new DtrainError('DTRAIN_STOPPED', ExitCode.stopped, text, { step: this.#step });
+  }
+}
+
+function replicasDiffer(step: number, rank: number): DtrainError {
+  const text = `step ${step}: the weights of rank ${rank} differ from those of rank 0, though both made the same updates. Nothing was saved. Check the machine's memory.`;
+  return new DtrainError('DTRAIN_REPLICAS_DIFFER', ExitCode.workerFailed, text, { rank, step });
+}

@@ -1,0 +1,120 @@
+/** What a run does when something goes wrong: exit code, message, nothing left behind. */
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterEach, test } from 'node:test';
+import { nowSeconds } from '../src/core/clock.js';
+import { DtrainError } from '../src/core/errors.js';
+import { PHASES } from '../src/core/events.js';
+import { openCheckpoint } from '../src/train/checkpoint.js';
+import { runTraining, temporaryFolder } from './support/train-run.js';
+
+afterEach(() => delete process.env['DTRAIN_FAULT']);
+
+/** The error that a run ends with, and how long it took from the last event. */
+async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
+  const error = await run.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  assert(error instanceof DtrainError, `expected a DtrainError, got ${error}`);
+  return error;
+}
+
+for (const phase of PHASES) {
+  test(`an exception in ${phase} ends the run with exit code 10, naming rank, step and phase`, async () => {
+    process.env['DTRAIN_FAULT'] = `throw:rank=1,step=3,phase=${phase}`;
+    const { exitCode, message, rank, step } = await failureOf(runTraining(3, ['train.globalBatch=33']));
+    assert.equal(message, `rank 1, step 3, ${phase}: fault injected by DTRAIN_FAULT`);
+    assert.deepEqual({ exitCode, rank, step }, { exitCode: 10, rank: 1, step: 3 });
+  });
+}
+
+test('a thread that dies ends the run; it is not replaced', async () => {
+  process.env['DTRAIN_FAULT'] = 'exit:rank=1,step=2,phase=update';
+  const { exitCode, code, message } = await failureOf(runTraining(2));
+  assert.equal(exitCode, 10);
+  assert.equal(code, 'DTRAIN_WORKER_DIED');
+  assert.match(message, /^rank 1: its thread ended: /);
+});
+
+test('a rank that stops moving is named by those who wait for it', async () => {
+  process.env['DTRAIN_FAULT'] = 'stall:rank=0,step=2,phase=compute';
+  const started = nowSeconds();
+  const { exitCode, message } = await failureOf(runTraining(3, ['train.globalBatch=33', 'allReduce.timeoutSeconds=2']));
+  assert.equal(exitCode, 11);
+  assert.equal(
+    message,
+    'all-reduce, step 2: rank 0 did not arrive within 2 s (last seen in compute); ranks 1, 2 waited.',
+  );
+  assert(nowSeconds() - started < 5 * 10);
+});
+
+test('a single rank that stops moving is found by the watchdog', async () => {
+  process.env['DTRAIN_FAULT'] = 'stall:rank=0,step=2,phase=update';
+  const { exitCode, message } = await failureOf(runTraining(1, ['allReduce.timeoutSeconds=2']));
+  assert.equal(exitCode, 11);
+  const cure = 'If a step takes this long here, raise allReduce.timeoutSeconds.';
+  assert.equal(message, `rank 0, step 2, update: no progress for 2 s. ${cure}`);
+});
+
+test('a loss that is not finite ends the run with exit code 8 and saves nothing', async () => {
+  process.env['DTRAIN_FAULT'] = 'nan:rank=1,step=4,phase=reduce';
+  const runDir = path.join(temporaryFolder(), 'run');
+  const { exitCode, message } = await failureOf(runTraining(2, [], { runDir }));
+  assert.equal(exitCode, 8);
+  const cure = 'Lower schedule.learningRate, or add schedule.warmupEpochs.';
+  assert.equal(message, `step 4: the loss is NaN: training has diverged. ${cure}`);
+  assert.deepEqual(fs.readdirSync(path.join(runDir, 'checkpoints')), []);
+});
+
+test('a stop on request finishes the step, saves, and ends with exit code 75', async () => {
+  const controller = new AbortController();
+  const runDir = path.join(temporaryFolder(), 'run');
+  const onProgress = () => controller.abort();
+  const run = runTraining(2, ['train.maxSteps=null'], { runDir, signal: controller.signal, onProgress });
+  const { exitCode, step, message } = await failureOf(run);
+  assert.equal(exitCode, 75);
+  assert.equal(openCheckpoint(runDir).state.step, step);
+  assert.equal(message, `stopped on request after step ${step}; the checkpoint is ${runDir}/checkpoints/step-${step}.`);
+});
+
+test('a folder that holds the checkpoints of another run is refused', async () => {
+  const { runDir } = await runTraining(1, ['train.maxSteps=1']);
+  const { exitCode, message } = await failureOf(runTraining(1, [], { runDir }));
+  assert.equal(exitCode, 7);
+  const text = 'expected a new or empty folder, got one that holds checkpoints of an earlier run.';
+  assert.equal(message, `${runDir}: ${text} Choose another with --run-dir, or remove it.`);
+});
+
+test('a checkpoint that was altered, torn or is missing is refused', async () => {
+  const { runDir } = await runTraining(1, ['train.maxSteps=1']);
+  const weights = fs.realpathSync(path.join(runDir, 'checkpoints', 'last', 'weights.safetensors'));
+  const bytes = fs.readFileSync(weights);
+  bytes[bytes.length - 1]! ^= 1;
+  fs.writeFileSync(weights, bytes);
+  const cure = "Take another one of the run's checkpoints.";
+  assert.throws(() => openCheckpoint(runDir), {
+    exitCode: 6,
+    message: `${weights}: the checkpoint is damaged: its SHA-256 is not the one in manifest.json. ${cure}`,
+  });
+  fs.truncateSync(weights, 100);
+  assert.throws(() => openCheckpoint(runDir), {
+    exitCode: 6,
+    message: `${weights}: the checkpoint is damaged: expected ${bytes.length} bytes, got 100. ${cure}`,
+  });
+  const nowhere = path.join(runDir, 'nowhere');
+  const expected = 'Expected a run folder, RUN/checkpoints/last, RUN/checkpoints/best or RUN/checkpoints/step-N.';
+  assert.throws(() => openCheckpoint(nowhere), {
+    exitCode: 6,
+    message: `${nowhere}: no checkpoint there. ${expected}`,
+  });
+});
+
+test('DTRAIN_FAULT that cannot be read is a usage error', async () => {
+  process.env['DTRAIN_FAULT'] = 'explode';
+  const { exitCode, message } = await failureOf(runTraining(1));
+  assert.equal(exitCode, 2);
+  const expected = 'throw|exit|stall|nan:rank=R,step=S,phase=feed|compute|reduce|update|report';
+  assert.equal(message, `DTRAIN_FAULT: expected ${expected}, got explode.`);
+});
