@@ -1,0 +1,118 @@
+/** `dtrain bench`: runs a benchmark, prints a table for people or one JSON line, and checks its gate after all figures are out. */
+import { ExitCode } from '../core/errors.js';
+import type { AllReduceBench } from '../run/bench-all-reduce.js';
+import type { ScalingBench } from '../run/bench-scaling.js';
+import type { StepBench, StepBenchOptions } from '../run/bench-step.js';
+import type { Context } from './context.js';
+import type { Flags } from './flags.js';
+import { bandwidthText, countText, percentText, rateText, shortText, tableText } from './number-text.js';
+import { wordMeant } from './word-meant.js';
+
+export async function benchStepCommand(flags: Flags, { console, run }: Context): Promise<number> {
+  const devices = flags.devices();
+  const result = await run.benchStep({ ...(await stepOptions(flags)), devices, say: (line) => console.say(line) });
+  if (console.isJson) console.json(result);
+  else console.out(stepTable(result));
+  return ExitCode.ok;
+}
+
+export async function benchAllReduceCommand(flags: Flags, { console, run }: Context): Promise<number> {
+  const bytes = flags.count('bytes', 94_371_840, { min: 4, max: 2 ** 31 });
+  if (bytes % 4 !== 0) flags.fail(`--bytes: expected a multiple of 4, got ${bytes}.`);
+  const ranks = flags.count('ranks', 2, { min: 1, max: 64 });
+  const rounds = flags.count('rounds', 20, { min: 1, max: 1_000_000 });
+  const result = await run.benchAllReduce({ bytes, ranks, rounds });
+  if (console.isJson) console.json(result);
+  else console.out(allReduceTable(result));
+  return ExitCode.ok;
+}
+
+export async function benchScalingCommand(flags: Flags, { console, run }: Context): Promise<number> {
+  const minEfficiency = flags.fraction('min-efficiency') ?? 0;
+  const { kind, counts } = flags.deviceCounts();
+  const result = await run.benchScaling({
+    ...(await stepOptions(flags)),
+    kind,
+    counts,
+    say: (line) => console.say(line),
+  });
+  if (console.isJson) console.json(result);
+  else console.out(scalingTable(result));
+  const low = result.points.filter(({ efficiency }) => !(efficiency >= minEfficiency));
+  for (const { workers, efficiency } of low) {
+    console.complain(
+      `bench scaling: ${workers} workers: expected an efficiency of at least ${minEfficiency}, got ${shortText(efficiency)}.`,
+    );
+  }
+  return low.length > 0 ? ExitCode.internal : ExitCode.ok;
+}
+
+async function stepOptions(flags: Flags): Promise<Omit<StepBenchOptions, 'devices' | 'say'>> {
+  const overrides = flags.overrides(wordMeant);
+  const file = flags.required('config', 'for instance --config resnet20');
+  const steps = flags.count('steps', 20, { min: 1, max: 1_000_000 });
+  const warmup = flags.count('warmup', 5, { min: 0, max: 1_000_000 });
+  const { configName, loadConfig } = await import('../config/load.js'); // after the flags: a usage error need not wait for the schema
+  return { config: loadConfig({ file, overrides }), configName: configName(file), steps, warmup };
+}
+
+function stepTable({
+  config,
+  workers,
+  devices,
+  globalBatch,
+  precision,
+  imagesPerSecond,
+  secondsPerStep,
+  seconds,
+  ...rest
+}: StepBench): string {
+  const phases = Object.entries(seconds).map(([phase, value]) => `${phase} ${milliseconds(value)}`);
+  return tableOf([
+    ['run', `${config}, ${workers} x ${devices}, batch ${globalBatch}, ${precision}, ${rest.steps} steps`],
+    [
+      'speed',
+      `${rateText(imagesPerSecond.median)} (${countText(imagesPerSecond.min)} to ${countText(imagesPerSecond.max)})`,
+    ],
+    ['step', `${milliseconds(secondsPerStep.median)}: ${phases.join(', ')}`],
+    [
+      'work',
+      `${shortText(rest.flopsPerImage / 1e6)} MFLOP an image, ${shortText((rest.flopsPerImage * imagesPerSecond.median) / 1e9)} GFLOP/s`,
+    ],
+    ['start', `${shortText(rest.startSeconds)} s`],
+    ['memory', `${shortText(rest.peakRssBytes / 1e6)} MB`],
+  ]);
+}
+
+function allReduceTable({
+  bytes,
+  ranks,
+  rounds,
+  seconds,
+  trafficBytesPerSecond,
+  memcpyBytesPerSecond,
+}: AllReduceBench): string {
+  return tableOf([
+    ['run', `${countText(bytes)} bytes, ${ranks} ranks, ${rounds} rounds`],
+    ['round', `${milliseconds(seconds.median)} (${milliseconds(seconds.min)} to ${milliseconds(seconds.max)})`],
+    ['traffic', bandwidthText(trafficBytesPerSecond)],
+    ['memcpy', bandwidthText(memcpyBytesPerSecond)],
+  ]);
+}
+
+function scalingTable({ config, devices, precision, points }: ScalingBench): string {
+  const rows = points.map(({ workers, imagesPerSecond, efficiency }) => [
+    `${workers}`,
+    countText(imagesPerSecond),
+    percentText(efficiency),
+  ]);
+  return `${config}, ${devices}, ${precision}\n${tableText([['workers', 'images/s', 'efficiency'], ...rows])}`;
+}
+
+function milliseconds(seconds: number): string {
+  return `${shortText(1000 * seconds)} ms`;
+}
+
+function tableOf(rows: readonly (readonly [string, string])[]): string {
+  return rows.map(([name, text]) => `${name.padEnd(9)}${text}`).join('\n');
+}

@@ -1,0 +1,177 @@
+/**
+ * The commands of dtrain as a table: words, flags, and where each is done.
+ *
+ * Idea: yargs, the usage lines, the help and the frozen list in the tests are all made of this table.
+ * Must stay true: names of commands and flags are public (contract, "Commands"); nothing is imported before a command runs.
+ */
+import type { Context } from './context.js';
+import type { Flags } from './flags.js';
+
+export interface FlagSpec {
+  /** What stands after the flag; undefined for a switch. */
+  readonly value?: string;
+  readonly describe: string;
+}
+
+export interface Command {
+  /** `train`, or with its group: `bench step`. */
+  readonly name: string;
+  /** Words after it, in yargs's notation. */
+  readonly words: string;
+  readonly usage: string;
+  readonly describe: string;
+  readonly flags: Readonly<Record<string, FlagSpec>>;
+  /** Gives the exit code, or throws. */
+  run(flags: Flags, context: Context): Promise<number>;
+}
+
+const config: FlagSpec = {
+  value: 'FILE|NAME',
+  describe: 'the configuration: a file, or the name of one that ships with dtrain',
+};
+const gpus: FlagSpec = { value: 'N', describe: 'the first N GPUs, a worker each' };
+const cpus: FlagSpec = { value: 'N', describe: 'N workers on the CPU' };
+const json: FlagSpec = { describe: 'JSON on standard output, one object a line' };
+const quiet: FlagSpec = { describe: 'only the result' };
+
+const stepBenchFlags = {
+  config,
+  gpus,
+  cpus,
+  steps: { value: 'N', describe: 'timed steps (20)' },
+  warmup: { value: 'N', describe: 'steps before them that are not timed (5)' },
+  json,
+} as const satisfies Record<string, FlagSpec>;
+
+/** The first one is the default command. */
+export const COMMANDS: readonly Command[] = [
+  {
+    name: 'train',
+    words: '[overrides..]',
+    usage:
+      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--json] [--quiet] [--dry-run]',
+    describe: 'trains a model (the default command)',
+    flags: {
+      config,
+      gpus,
+      cpus,
+      'run-dir': { value: 'DIR', describe: 'where the run is kept (runs/NAME-TIME)' },
+      json,
+      quiet,
+      'dry-run': { describe: 'prints what would run, and stops' },
+    },
+    run: async (flags, context) => (await import('./train-command.js')).trainCommand(flags, context),
+  },
+  {
+    name: 'eval',
+    words: '<CHECKPOINT> [overrides..]',
+    usage: 'dtrain eval CHECKPOINT [--gpus N | --cpus N] [KEY=VALUE ...] [--json]',
+    describe: 'counts the accuracy of a checkpoint on the test images, in all and for each class',
+    flags: { gpus, cpus, json },
+    run: async (flags, context) => (await import('./eval-command.js')).evalCommand(flags, context),
+  },
+  {
+    name: 'bench step',
+    words: '[overrides..]',
+    usage:
+      'dtrain bench step --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--steps N] [--warmup N] [--json]',
+    describe: 'times training steps',
+    flags: stepBenchFlags,
+    run: async (flags, context) => (await import('./bench-command.js')).benchStepCommand(flags, context),
+  },
+  {
+    name: 'bench all-reduce',
+    words: '',
+    usage: 'dtrain bench all-reduce [--bytes N] [--ranks N] [--rounds N] [--json]',
+    describe: 'times the mean of gradients over workers',
+    flags: {
+      bytes: { value: 'N', describe: 'gradients of a worker, in bytes (94371840)' },
+      ranks: { value: 'N', describe: 'workers (2)' },
+      rounds: { value: 'N', describe: 'timed rounds (20)' },
+      json,
+    },
+    run: async (flags, context) => (await import('./bench-command.js')).benchAllReduceCommand(flags, context),
+  },
+  {
+    name: 'bench scaling',
+    words: '[overrides..]',
+    usage:
+      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--min-efficiency F] [--json]',
+    describe: 'compares numbers of workers',
+    flags: {
+      ...stepBenchFlags,
+      gpus: { value: 'LIST', describe: 'numbers of GPUs, such as 1,2,4' },
+      cpus: { value: 'LIST', describe: 'numbers of workers on the CPU, such as 1,2' },
+      'min-efficiency': { value: 'F', describe: 'exit code 1 when a point has a lower efficiency' },
+    },
+    run: async (flags, context) => (await import('./bench-command.js')).benchScalingCommand(flags, context),
+  },
+  {
+    name: 'models',
+    words: '[NAME]',
+    usage: 'dtrain models [NAME] [--input 3x32x32] [--classes 10] [--stem cifar|imagenet] [--json]',
+    describe: 'lists the models, with parameters and multiply-adds',
+    flags: {
+      input: { value: '3xHxW', describe: 'size of the images (3x32x32)' },
+      classes: { value: 'N', describe: 'number of classes (10)' },
+      stem: { value: 'cifar|imagenet', describe: 'first layers (imagenet from 64x64 on, else cifar)' },
+      json,
+    },
+    run: async (flags, context) => (await import('./models-command.js')).modelsCommand(flags, context),
+  },
+  {
+    name: 'export',
+    words: '<CHECKPOINT>',
+    usage: 'dtrain export CHECKPOINT --format safetensors --out PATH',
+    describe: 'writes the weights of a checkpoint for other programs',
+    flags: {
+      format: { value: 'safetensors', describe: 'kind of file' },
+      out: { value: 'PATH', describe: 'the file to write' },
+    },
+    run: async (flags, context) => (await import('./export-command.js')).exportCommand(flags, context),
+  },
+  {
+    name: 'doctor',
+    words: '',
+    usage: 'dtrain doctor [--json]',
+    describe: 'checks library, devices, memory and data, and says what to do',
+    flags: { json },
+    run: async (flags, context) => (await import('./setup-command.js')).doctorCommand(flags, context),
+  },
+  {
+    name: 'setup',
+    words: '',
+    usage: 'dtrain setup [--cpu | --gpu] [--quiet]',
+    describe: 'installs the TensorFlow library that dtrain needs; safe to repeat',
+    flags: {
+      cpu: { describe: 'the library for the CPU' },
+      gpu: { describe: 'the library for GPUs, with CUDA' },
+      quiet,
+    },
+    run: async (flags, context) => (await import('./setup-command.js')).setupCommand(flags, context),
+  },
+  {
+    name: 'config print',
+    words: '[overrides..]',
+    usage: 'dtrain config print [--config FILE|NAME] [KEY=VALUE ...]',
+    describe: 'prints the resolved configuration',
+    flags: { config },
+    run: async (flags, context) => (await import('./config-command.js')).configPrintCommand(flags, context),
+  },
+  {
+    name: 'config schema',
+    words: '',
+    usage: 'dtrain config schema',
+    describe: 'prints the JSON Schema of the configuration',
+    flags: {},
+    run: async (_flags, context) => (await import('./config-command.js')).configSchemaCommand(context),
+  },
+  {
+    name: 'config docs',
+    words: '',
+    usage: 'dtrain config docs',
+    describe: 'prints docs/configuration.md',
+    flags: {},
+    run: async (_flags, context) => (await import('./config-command.js')).configDocsCommand(context),
+  },
+];

@@ -1,0 +1,36 @@
+/**
+ * The run layer as the commands see it.
+ *
+ * Idea: a command imports nothing heavy. Each function here loads its module when it is called, so `dtrain --help` and a usage error never
+ * touch TensorFlow; and a test hands a command a fake of this interface instead.
+ */
+import type { TrainEvent } from '../core/events.js';
+import type { benchAllReduce } from '../run/bench-all-reduce.js';
+import type { benchScaling } from '../run/bench-scaling.js';
+import type { benchStep } from '../run/bench-step.js';
+import type { describeModels } from '../run/describe-models.js';
+import type { evaluateCheckpoint } from '../run/evaluate.js';
+import type { exportCheckpoint } from '../run/export-checkpoint.js';
+import type { train } from '../run/train.js';
+
+export interface RunLayer {
+  readonly train: (...args: Parameters<typeof train>) => AsyncIterable<TrainEvent>;
+  readonly evaluateCheckpoint: typeof evaluateCheckpoint;
+  readonly benchStep: typeof benchStep;
+  readonly benchAllReduce: typeof benchAllReduce;
+  readonly benchScaling: typeof benchScaling;
+  readonly describeModels: typeof describeModels;
+  readonly exportCheckpoint: typeof exportCheckpoint;
+}
+
+export const runLayer: RunLayer = {
+  async *train(options, signal) {
+    yield* (await import('../run/train.js')).train(options, signal);
+  },
+  evaluateCheckpoint: async (options) => (await import('../run/evaluate.js')).evaluateCheckpoint(options),
+  benchStep: async (options) => (await import('../run/bench-step.js')).benchStep(options),
+  benchAllReduce: async (options) => (await import('../run/bench-all-reduce.js')).benchAllReduce(options),
+  benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
+  describeModels: async (options) => (await import('../run/describe-models.js')).describeModels(options),
+  exportCheckpoint: async (options) => (await import('../run/export-checkpoint.js')).exportCheckpoint(options),
+};

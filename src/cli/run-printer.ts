@@ -1,0 +1,156 @@
+/**
+ * A training run for people: a header, a live line, a line an epoch, and at the end what came of it and what to do next.
+ *
+ * Idea: events say what is certain and become lasting lines; progress, which comes after every step, only feeds the live line, at a bounded
+ * rate. Where no line can be redrawn, the same text comes as a plain line every few seconds.
+ * Must stay true: drawing costs a run nothing that grows with its steps; only the closing lines go to standard output.
+ */
+
+import type { RunConfig } from '../config/schema.js';
+import { nowSeconds } from '../core/clock.js';
+import type { EndEvent, EvaluationEvent, RunStartEvent, StepEvent, TrainEvent } from '../core/events.js';
+import type { TrainProgress } from '../run/train.js';
+import type { Console } from './console.js';
+import { countText, durationText, percentText, rateText } from './number-text.js';
+
+const REDRAW_SECONDS = 0.1;
+const PLAIN_LINE_SECONDS = 5;
+const MIN_BAR_COLUMNS = 10;
+const MAX_BAR_COLUMNS = 30;
+
+export class RunPrinter {
+  readonly #console: Console;
+  readonly #config: RunConfig;
+  readonly #clock: () => number;
+  readonly #startSeconds: number;
+  #lastDrawn = Number.NEGATIVE_INFINITY;
+  #runDir = '';
+  /** Passes that the run begins; train.maxSteps may end it before train.epochs. */
+  #numEpochs: number;
+  #lastStep: StepEvent | undefined;
+  /** An epoch whose end was seen, and whose evaluation may follow. */
+  #endedEpoch: StepEvent | undefined;
+
+  constructor(console: Console, config: RunConfig, clock: () => number = nowSeconds) {
+    this.#console = console;
+    this.#config = config;
+    this.#clock = clock;
+    this.#startSeconds = clock();
+    this.#numEpochs = config.train.epochs;
+  }
+
+  event(event: TrainEvent): void {
+    const isItsEvaluation = event.event === 'evaluation' && event.step === this.#endedEpoch?.step;
+    if (this.#endedEpoch !== undefined && !isItsEvaluation) this.#epochLine(this.#endedEpoch);
+    this.#endedEpoch = undefined;
+    switch (event.event) {
+      case 'run':
+        return this.#header(event);
+      case 'step':
+        return this.#step(event);
+      case 'evaluation':
+        return this.#epochLine(this.#lastStep, event);
+      case 'end':
+        return this.#closing(event);
+      case 'checkpoint':
+      case 'error': // told by whoever catches the error itself
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  progress(progress: TrainProgress): void {
+    const now = this.#clock();
+    const console = this.#console;
+    if (console.isQuiet || now - this.#lastDrawn < (console.isLive ? REDRAW_SECONDS : PLAIN_LINE_SECONDS)) return;
+    this.#lastDrawn = now;
+    this.#numEpochs = epochsBegun(progress);
+    if (console.isLive) console.live(this.#liveLine(progress, console.columns - 1));
+    else console.say(this.#progressParts(progress).join('  '));
+  }
+
+  #header({ version, runDir, devices, globalBatch, parameters }: RunStartEvent): void {
+    this.#runDir = runDir;
+    const { model, train } = this.#config;
+    const name = this.#console.styled('bold', model.name);
+    const parts = [
+      `${name}, ${countText(parameters)} parameters`,
+      devicesText(devices),
+      `batch ${globalBatch}`,
+      train.precision,
+      runDir,
+    ];
+    this.#console.say(`dtrain ${version}: ${parts.join(' · ')}`);
+  }
+
+  #step(event: StepEvent): void {
+    const epochBefore = Math.floor(this.#lastStep?.epoch ?? 0);
+    this.#lastStep = event;
+    if (Math.floor(event.epoch) > epochBefore) this.#endedEpoch = event;
+  }
+
+  #epochLine(step: StepEvent | undefined, evaluation?: EvaluationEvent): void {
+    const epoch = evaluation?.epoch ?? step?.epoch ?? 0;
+    const parts = [`epoch ${Math.floor(epoch)}/${this.#numEpochs}`];
+    if (step !== undefined) parts.push(`loss ${step.loss.toFixed(3)}`, `train ${percentText(step.trainAccuracy)}`);
+    if (evaluation !== undefined)
+      parts.push(this.#console.styled('bold', `test ${percentText(evaluation.testAccuracy)}`));
+    if (step !== undefined) parts.push(rateText(step.imagesPerSecond));
+    parts.push(this.#console.styled('dim', durationText(this.#clock() - this.#startSeconds)));
+    this.#console.say(parts.join('  '));
+  }
+
+  #closing({ steps, epochs, finalTestAccuracy, bestTestAccuracy, imagesPerSecond, wallSeconds }: EndEvent): void {
+    const accuracy =
+      finalTestAccuracy === null
+        ? 'no evaluation at the end'
+        : `test accuracy ${percentText(finalTestAccuracy)}, best ${percentText(bestTestAccuracy ?? finalTestAccuracy)}`;
+    const work = `${countText(steps)} ${steps === 1 ? 'step' : 'steps'}, ${epochsText(epochs)}`;
+    this.#console.out(`${accuracy}; ${work}, ${durationText(wallSeconds)}, ${rateText(imagesPerSecond)}`);
+    this.#console.out(`run: ${this.#runDir}`);
+    this.#console.out(`next: dtrain eval ${this.#runDir}`);
+    this.#console.out(
+      `      dtrain export ${this.#runDir} --format safetensors --out ${this.#config.model.name}.safetensors`,
+    );
+  }
+
+  /** As much as fits in `columns`, the most wanted first; the rest of the line becomes a bar. */
+  #liveLine(progress: TrainProgress, columns: number): string {
+    const parts = this.#progressParts(progress);
+    while (parts.length > 1 && parts.join('  ').length > columns) parts.pop();
+    const text = parts.join('  ');
+    const barColumns = Math.min(MAX_BAR_COLUMNS, columns - text.length - 2);
+    if (barColumns < MIN_BAR_COLUMNS) return text;
+    const filled = Math.round((progress.step / progress.totalSteps) * barColumns);
+    return `${text}  ${'━'.repeat(filled)}${'─'.repeat(barColumns - filled)}`;
+  }
+
+  #progressParts({ step, totalSteps, epoch, loss, trainAccuracy, imagesPerSecond }: TrainProgress): string[] {
+    const parts = [
+      `epoch ${Math.min(this.#numEpochs, Math.floor(epoch) + 1)}/${this.#numEpochs}`,
+      `step ${String(step).padStart(String(totalSteps).length)}/${totalSteps}`,
+      `loss ${loss.toFixed(3)}`,
+      `accuracy ${percentText(trainAccuracy)}`,
+    ];
+    if (!(imagesPerSecond > 0)) return parts; // not known yet
+    const leftSeconds = ((totalSteps - step) * this.#config.train.globalBatch) / imagesPerSecond;
+    return [...parts, rateText(imagesPerSecond), `${durationText(leftSeconds)} left`];
+  }
+}
+
+/** `4 GPUs`, `2 CPU workers` */
+export function devicesText(devices: readonly string[]): string {
+  const isGpu = devices.some((device) => device.includes('GPU'));
+  return `${devices.length} ${isGpu ? 'GPU' : 'CPU worker'}${devices.length === 1 ? '' : 's'}`;
+}
+
+/** Of the whole run: the epoch that its last step begins in. */
+function epochsBegun({ step, totalSteps, epoch }: TrainProgress): number {
+  return Math.floor((totalSteps - 1) * (epoch / step)) + 1;
+}
+
+function epochsText(epochs: number): string {
+  const text = Number.isInteger(epochs) ? String(epochs) : epochs.toFixed(2);
+  return `${text} ${text === '1' ? 'epoch' : 'epochs'}`;
+}

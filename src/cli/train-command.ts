@@ -1,0 +1,42 @@
+/**
+ * `dtrain train`: trains, prints events for people or programs, and turns signals into a stop after the step.
+ * Must stay true: the flags are checked before the schema is loaded, and everything is checked before TensorFlow is.
+ */
+import os from 'node:os';
+import type { Context } from './context.js';
+import type { Flags } from './flags.js';
+import { RunPrinter } from './run-printer.js';
+import { StopOnSignal } from './stop-on-signal.js';
+import { wordMeant } from './word-meant.js';
+
+export async function trainCommand(flags: Flags, context: Context): Promise<number> {
+  const overrides = flags.overrides(wordMeant);
+  const devices = flags.devices();
+  const file = flags.required('config', 'to begin, dtrain --config quickstart');
+  const runDir = flags.text('run-dir') ?? null;
+
+  const { configName, loadConfig } = await import('../config/load.js');
+  const { deriveBatch } = await import('../config/derive.js');
+  const config = loadConfig({ file, overrides });
+  if (devices !== null)
+    deriveBatch(config, { workers: devices.count, device: devices.kind, cores: os.availableParallelism() });
+  const options = { config, devices, runDir, configName: configName(file) };
+  if (flags.isSet('dry-run')) return (await import('./dry-run.js')).dryRun(options, context);
+
+  const { console } = context;
+  const printer = new RunPrinter(console, config);
+  using stop = new StopOnSignal((line) => console.complain(line));
+  const events = context.run.train(
+    {
+      ...options,
+      onProgress: (progress) => !console.isJson && printer.progress(progress),
+      say: (line) => console.say(line),
+    },
+    stop.signal,
+  );
+  for await (const event of events) {
+    if (console.isJson) console.json(event);
+    else printer.event(event);
+  }
+  return 0;
+}

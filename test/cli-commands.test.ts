@@ -1,0 +1,347 @@
+/** What the commands ask of the run layer and print of its answers, with a run layer made up by the test. */
+import assert from 'node:assert/strict';
+import os from 'node:os';
+import { test } from 'node:test';
+import type { RunLayer } from '../src/cli/run-layer.js';
+import { loadConfig } from '../src/config/load.js';
+import { MODEL_NAMES } from '../src/config/schema.js';
+import { DtrainError, ExitCode } from '../src/core/errors.js';
+import { END_EVENT, evaluationEvent, RUN_EVENT, stepEvent } from './support/events.js';
+import { runCommand } from './support/run-command.js';
+
+/** Keeps the options of each call, gives `answer`. */
+function asked<Options, Answer>(answer: Answer) {
+  const calls: Options[] = [];
+  const call = async (options: Options): Promise<Answer> => {
+    calls.push(options);
+    return answer;
+  };
+  return { calls, call };
+}
+
+// ——— train ———
+
+type TrainOptions = Parameters<RunLayer['train']>[0];
+
+function trains(calls: TrainOptions[] = [], failure?: unknown): Partial<RunLayer> {
+  return {
+    async *train(options) {
+      calls.push(options);
+      options.say?.('a line for people');
+      yield RUN_EVENT;
+      options.onProgress?.({
+        step: 1,
+        totalSteps: 782,
+        epoch: 0.01,
+        loss: 2,
+        trainAccuracy: 0.1,
+        imagesPerSecond: 600,
+      });
+      yield stepEvent(391, 1);
+      if (failure !== undefined) throw failure;
+      yield evaluationEvent(391, 1);
+      yield END_EVENT;
+    },
+  };
+}
+
+test('train asks for what the words say', async () => {
+  const calls: TrainOptions[] = [];
+  const run = trains(calls);
+  await runCommand(['--config', 'resnet50.yaml', '--cpus', '4', 'train.maxSteps=3', '--run-dir', 'there'], run);
+  await runCommand(['train', '--config', 'resnet20', '--gpus', '2'], run);
+  await runCommand(['--config', 'resnet20'], run);
+  assert.deepEqual(
+    calls.map(({ config, devices, runDir, configName }) => ({ config, devices, runDir, configName })),
+    [
+      {
+        config: loadConfig({ file: 'resnet50', overrides: ['train.maxSteps=3'] }),
+        devices: { kind: 'cpu', count: 4 },
+        runDir: 'there',
+        configName: 'resnet50',
+      },
+      {
+        config: loadConfig({ file: 'resnet20' }),
+        devices: { kind: 'gpu', count: 2 },
+        runDir: null,
+        configName: 'resnet20',
+      },
+      { config: loadConfig({ file: 'resnet20' }), devices: null, runDir: null, configName: 'resnet20' },
+    ],
+  );
+});
+
+test('train --json: the events on standard output, one a line, and nothing else', async () => {
+  const { exitCode, stdout, stderr } = await runCommand(['--config', 'resnet20', '--json'], trains());
+  const events = [RUN_EVENT, stepEvent(391, 1), evaluationEvent(391, 1), END_EVENT];
+  assert.equal(stdout, events.map((event) => `${JSON.stringify(event)}\n`).join(''));
+  assert.deepEqual([exitCode, stderr], [0, '']);
+});
+
+test('train: the result on standard output, the rest on standard error', async () => {
+  const { exitCode, stdout, stderr } = await runCommand(['--config', 'resnet20'], trains());
+  assert.equal(exitCode, 0);
+  assert.match(stdout, /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nnext: /);
+  assert.match(
+    stderr,
+    /^a line for people\ndtrain 9\.9\.9: resnet20, .*\nepoch 1\/\d+ {2}step .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
+  );
+});
+
+test('a run that fails: the message, the exit code, and under --json the error as the last event', async () => {
+  const error = new DtrainError('DTRAIN_DIVERGED', ExitCode.diverged, 'step 5: loss is NaN.', {
+    rank: 1,
+    step: 5,
+    phase: 'compute',
+  });
+  const plain = await runCommand(['--config', 'resnet20', '--quiet'], trains([], error));
+  assert.deepEqual(plain, { exitCode: 8, stdout: '', stderr: 'step 5: loss is NaN.\n' });
+  const { exitCode, stdout, stderr } = await runCommand(['--config', 'resnet20', '--json'], trains([], error));
+  assert.deepEqual([exitCode, stderr], [8, 'step 5: loss is NaN.\n']);
+  assert.deepEqual(JSON.parse(stdout.trimEnd().split('\n').at(-1)!), {
+    event: 'error',
+    code: 'DTRAIN_DIVERGED',
+    exitCode: 8,
+    message: 'step 5: loss is NaN.',
+    rank: 1,
+    step: 5,
+  });
+});
+
+test('a mistake of ours is called one, without a stack unless DTRAIN_DEBUG is set', async () => {
+  const failure = new TypeError('x is undefined');
+  const message = 'internal: x is undefined. This is a mistake of dtrain: DTRAIN_DEBUG=1 shows where it happened.\n';
+  const quiet = ['--config', 'resnet20', '--quiet'];
+  assert.deepEqual(await runCommand(quiet, trains([], failure)), { exitCode: 1, stdout: '', stderr: message });
+  const { stderr } = await runCommand(quiet, trains([], failure), { DTRAIN_DEBUG: '1' });
+  assert.ok(stderr.startsWith(message));
+  assert.match(stderr, /TypeError: x is undefined\n\s+at /);
+});
+
+test('a batch that does not divide is refused before the run layer is asked', async () => {
+  const { exitCode, stderr } = await runCommand(['--config', 'resnet20', '--gpus', '4', 'train.globalBatch=250']);
+  assert.equal(exitCode, 3);
+  assert.equal(
+    stderr,
+    'override train.globalBatch=250: expected a multiple of 4 ranks, got 250. Use 248 or 252, or --gpus 5.\n',
+  );
+});
+
+// ——— train --dry-run ———
+
+const CORES = os.availableParallelism();
+
+test('--dry-run prints the plan and asks for nothing', async () => {
+  const { exitCode, stdout, stderr } = await runCommand([
+    '--config',
+    'resnet50',
+    '--gpus',
+    '4',
+    '--dry-run',
+    'train.threadsPerWorker=1',
+  ]);
+  assert.deepEqual([exitCode, stderr], [0, '']);
+  assert.equal(
+    stdout,
+    `model    resnet50, float32
+devices  4 GPUs
+batch    128 images: 4 x 32, in 4 logical shards of 32
+threads  1 a worker, of ${CORES} cores
+data     cifar10, 50,000 training images
+steps    78,125: 200 epochs of 391
+run      runs/resnet50-<time>
+`,
+  );
+});
+
+test('--dry-run --json', async () => {
+  const words = [
+    '--config',
+    'resnet20',
+    '--cpus',
+    '2',
+    '--dry-run',
+    '--json',
+    '--run-dir',
+    'there',
+    'train.threadsPerWorker=1',
+    'train.maxSteps=10',
+  ];
+  const { stdout } = await runCommand(words);
+  assert.deepEqual(JSON.parse(stdout), {
+    dryRun: true,
+    config: 'resnet20',
+    model: 'resnet20',
+    devices: { kind: 'cpu', count: 2 },
+    world: 2,
+    shards: 2,
+    shardsPerRank: 1,
+    shardBatch: 64,
+    localBatch: 64,
+    threadsPerWorker: 1,
+    globalBatch: 128,
+    trainImages: 50_000,
+    stepsPerEpoch: 391,
+    totalSteps: 10,
+    runDir: 'there',
+  });
+});
+
+test('--dry-run of data whose size is not known, on the devices that there are', async () => {
+  const { stdout } = await runCommand([
+    '--config',
+    'quickstart',
+    '--dry-run',
+    'data.name=image-folder',
+    'train.globalBatch=7',
+  ]);
+  const lines = stdout.split('\n');
+  assert.match(lines[1]!, /^devices {2}all GPUs, else \d+ CPU workers? \(as counted below\)$/);
+  assert.equal(lines[5], 'steps    2 epochs; the data say how many steps');
+});
+
+// ——— eval ———
+
+const REPORT = { ...evaluationEvent(782, 2), classes: ['cat', 'dog'], perClass: [0.5, 0.642] };
+
+test('eval: a table and the whole, or the event as the last line', async () => {
+  const { calls, call } = asked<Parameters<RunLayer['evaluateCheckpoint']>[0], typeof REPORT>(REPORT);
+  const { exitCode, stdout } = await runCommand(['eval', 'runs/a', '--cpus', '2', 'data.path=/x'], {
+    evaluateCheckpoint: call,
+  });
+  const { checkpoint, devices, overrides } = calls[0]!;
+  assert.deepEqual(
+    [exitCode, checkpoint, devices, overrides],
+    [0, 'runs/a', { kind: 'cpu', count: 2 }, ['data.path=/x']],
+  );
+  assert.equal(
+    stdout,
+    'class  accuracy\ncat      50.0 %\ndog      64.2 %\ntest accuracy 57.1 % of 10,000 images, loss 1.2100, step 782\n',
+  );
+  const json = await runCommand(['eval', 'runs/a', '--json'], { evaluateCheckpoint: call });
+  assert.equal(json.stdout, `${JSON.stringify(REPORT)}\n`);
+});
+
+// ——— bench ———
+
+const STEP_BENCH = {
+  bench: 'step',
+  config: 'resnet20',
+  devices: 'cpu',
+  workers: 2,
+  globalBatch: 128,
+  precision: 'float32',
+  steps: 20,
+  imagesPerSecond: { median: 600, min: 570, max: 620 },
+  secondsPerStep: { median: 0.21 },
+  seconds: { feed: 0.0004, compute: 0.205, reduce: 0.0006, update: 0.002, report: 0.0001 },
+  flopsPerImage: 244_000_000,
+  startSeconds: 1.4,
+  peakRssBytes: 900_000_000,
+} as const;
+
+test('bench step', async () => {
+  const { calls, call } = asked<Parameters<RunLayer['benchStep']>[0], typeof STEP_BENCH>(STEP_BENCH);
+  const { stdout } = await runCommand(
+    ['bench', 'step', '--config', 'resnet20', '--cpus', '2', '--steps', '7', '--warmup', '0'],
+    { benchStep: call },
+  );
+  assert.deepEqual(
+    [calls[0]!.configName, calls[0]!.devices, calls[0]!.steps, calls[0]!.warmup],
+    ['resnet20', { kind: 'cpu', count: 2 }, 7, 0],
+  );
+  assert.equal(
+    stdout,
+    `run      resnet20, 2 x cpu, batch 128, float32, 20 steps
+speed    600 images/s (570 to 620)
+step     210 ms: feed 0.4 ms, compute 205 ms, reduce 0.6 ms, update 2 ms, report 0.1 ms
+work     244 MFLOP an image, 146 GFLOP/s
+start    1.4 s
+memory   900 MB
+`,
+  );
+  const json = await runCommand(['bench', 'step', '--config', 'resnet20', '--json'], { benchStep: call });
+  assert.equal(json.stdout, `${JSON.stringify(STEP_BENCH)}\n`);
+  assert.deepEqual([calls[1]!.devices, calls[1]!.steps, calls[1]!.warmup], [null, 20, 5]);
+});
+
+test('bench all-reduce', async () => {
+  const bench = {
+    bench: 'all-reduce',
+    bytes: 94_371_840,
+    ranks: 2,
+    rounds: 20,
+    seconds: { median: 0.011, min: 0.01, max: 0.013 },
+    trafficBytesPerSecond: 2.6e10,
+    memcpyBytesPerSecond: 3e10,
+  } as const;
+  const { calls, call } = asked<Parameters<RunLayer['benchAllReduce']>[0], typeof bench>(bench);
+  const { stdout } = await runCommand(['bench', 'all-reduce'], { benchAllReduce: call });
+  assert.deepEqual(calls, [{ bytes: 94_371_840, ranks: 2, rounds: 20 }]);
+  assert.equal(
+    stdout,
+    'run      94,371,840 bytes, 2 ranks, 20 rounds\nround    11 ms (10 ms to 13 ms)\ntraffic  26.0 GB/s\nmemcpy   30.0 GB/s\n',
+  );
+  const json = await runCommand(['bench', 'all-reduce', '--bytes', '64', '--ranks', '4', '--rounds', '1', '--json'], {
+    benchAllReduce: call,
+  });
+  assert.deepEqual(calls[1], { bytes: 64, ranks: 4, rounds: 1 });
+  assert.equal(json.stdout, `${JSON.stringify(bench)}\n`);
+});
+
+test('bench scaling: the gate is checked after all figures are out', async () => {
+  const bench = {
+    bench: 'scaling',
+    config: 'resnet20',
+    devices: 'cpu',
+    precision: 'float32',
+    points: [
+      { workers: 1, imagesPerSecond: 310, efficiency: 1 },
+      { workers: 2, imagesPerSecond: 540, efficiency: 0.871 },
+    ],
+  } as const;
+  const { calls, call } = asked<Parameters<RunLayer['benchScaling']>[0], typeof bench>(bench);
+  const words = ['bench', 'scaling', '--config', 'resnet20', '--cpus', '1,2'];
+  const table =
+    'resnet20, cpu, float32\nworkers  images/s  efficiency\n1             310     100.0 %\n2             540      87.1 %\n';
+  assert.deepEqual(await runCommand(words, { benchScaling: call }), { exitCode: 0, stdout: table, stderr: '' });
+  assert.deepEqual([calls[0]!.kind, calls[0]!.counts], ['cpu', [1, 2]]);
+  assert.equal((await runCommand([...words, '--min-efficiency', '0.87'], { benchScaling: call })).exitCode, 0);
+  assert.deepEqual(await runCommand([...words, '--min-efficiency', '0.9', '--json'], { benchScaling: call }), {
+    exitCode: 1,
+    stdout: `${JSON.stringify(bench)}\n`,
+    stderr: 'bench scaling: 2 workers: expected an efficiency of at least 0.9, got 0.871.\n',
+  });
+});
+
+// ——— models, export ———
+
+test('models: the stem follows the size of the images', async () => {
+  const answer = [{ model: 'resnet20', parameters: 272_474, multiplyAdds: 40_560_000, layers: 20 }];
+  const { calls, call } = asked<Parameters<RunLayer['describeModels']>[0], typeof answer>(answer);
+  const run = { describeModels: call };
+  const { stdout } = await runCommand(['models'], run);
+  assert.equal(stdout, 'model     parameters  multiply-adds  layers\nresnet20     272,474     40,560,000      20\n');
+  await runCommand(['models', 'resnet50', '--input', '3x224x224', '--classes', '1000'], run);
+  await runCommand(['models', 'resnet50', '--input', '3x64x63'], run);
+  await runCommand(['models', 'resnet50', '--input', '3x64x64', '--stem', 'cifar'], run);
+  assert.deepEqual(calls, [
+    { names: MODEL_NAMES, input: { height: 32, width: 32 }, classes: 10, stem: 'cifar' },
+    { names: ['resnet50'], input: { height: 224, width: 224 }, classes: 1000, stem: 'imagenet' },
+    { names: ['resnet50'], input: { height: 64, width: 63 }, classes: 10, stem: 'cifar' },
+    { names: ['resnet50'], input: { height: 64, width: 64 }, classes: 10, stem: 'cifar' },
+  ]);
+  assert.equal((await runCommand(['models', '--json'], run)).stdout, `${JSON.stringify(answer[0])}\n`);
+});
+
+test('export', async () => {
+  const { calls, call } = asked<Parameters<RunLayer['exportCheckpoint']>[0], { tensors: number; bytes: number }>({
+    tensors: 65,
+    bytes: 1_100_000,
+  });
+  const { stdout } = await runCommand(['export', 'runs/a', '--format', 'safetensors', '--out', 'a.safetensors'], {
+    exportCheckpoint: call,
+  });
+  assert.deepEqual(calls, [{ checkpoint: 'runs/a', format: 'safetensors', out: 'a.safetensors' }]);
+  assert.equal(stdout, 'a.safetensors: 65 tensors, 1,100,000 bytes\n');
+});
