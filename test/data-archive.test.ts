@@ -181,14 +181,26 @@ test('refused: a bomb in gzip', async (t) => {
   await assert.rejects(unwanted, dataFault('DTRAIN_DATA_LIMIT', bombMessage(file, packed.length)));
 });
 
+/** An .xz file that is nothing but header, index (one block of the size given as a variable-length integer) and footer. */
+function emptyXz(declaredSize: string): Buffer {
+  const index = Buffer.alloc(12);
+  Buffer.from(`000110${declaredSize}`, 'hex').copy(index);
+  const footer = Buffer.from('00000000020000000000595a', 'hex');
+  return Buffer.concat([Buffer.from('fd377a585a00000000000000', 'hex'), index, footer]);
+}
+
 test('refused: a bomb in xz, before anything is unpacked', async (t) => {
   const file = path.join(temporaryFolder(t), 'set.tar.xz');
-  const header = Buffer.from('fd377a585a00000000000000', 'hex');
-  const index = Buffer.from('000110ffffffff0f00000000', 'hex'); // one block of 0xffffffff bytes
-  const footer = Buffer.from('000000000200000000000000', 'hex');
-  footer.write('YZ', 10, 'latin1');
-  fs.writeFileSync(file, Buffer.concat([header, index, footer]));
+  fs.writeFileSync(file, emptyXz('ffffffff0f')); // 4 GiB - 1
   await assert.rejects(readAll(file), dataFault('DTRAIN_DATA_LIMIT', bombMessage(file, 36)));
+  fs.writeFileSync(file, emptyXz('ffffffff1f'));
+  const message = `${file}: expected at most 4,294,967,296 unpacked bytes, got more. ${CURE_LIMIT}`;
+  await assert.rejects(readAll(file), dataFault('DTRAIN_DATA_LIMIT', message));
+});
+
+test('an archive that is not there', async () => {
+  const message = `/no/such.tar: cannot be read (ENOENT: no such file or directory, stat '/no/such.tar'). ${CURE}`;
+  await assert.rejects(readAll('/no/such.tar'), dataFault('DTRAIN_DATA_PATH', message));
 });
 
 test('the declared size of an xz file is its unpacked size', async () => {

@@ -50,9 +50,14 @@ test('any flipped bit, any cut and any addition is noticed, and said', (t) => {
   const noticed = (bytes: Uint8Array) => {
     fs.writeFileSync(file, bytes);
     const said: string[] = [];
-    assert.equal(readCachedSet(file, 'identity', (line) => said.push(line)), undefined);
+    assert.equal(
+      readCachedSet(file, 'identity', (line) => said.push(line)),
+      undefined,
+    );
     assert.equal(said.length, 1);
-    assert.ok(said[0]!.startsWith(`${file}: the cached data set is damaged (`) && said[0]!.endsWith('); it is made again'));
+    assert.ok(
+      said[0]!.startsWith(`${file}: the cached data set is damaged (`) && said[0]!.endsWith('); it is made again'),
+    );
   };
   fc.assert(
     fc.property(fc.nat(whole.length - 1), fc.nat(7), (at, bit) => {

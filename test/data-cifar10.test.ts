@@ -62,6 +62,11 @@ test('a folder with one file wrong', async (t) => {
 
   fs.writeFileSync(third, files['data_batch_3.bin']!);
   fs.rmSync(testBatch);
+  fs.symlinkSync('test_batch.bin', testBatch);
+  const loop = `ELOOP: too many symbolic links encountered, stat '${testBatch}'`;
+  assert.throws(read, dataFault('DTRAIN_DATA_PATH', `${testBatch}: cannot be read (${loop}). Replace it.`));
+
+  fs.rmSync(testBatch);
   const missing = `${testBatch}: expected a file of the official set, it is not there. Replace it.`;
   assert.throws(read, dataFault('DTRAIN_DATA_LAYOUT', missing));
 });

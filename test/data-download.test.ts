@@ -15,7 +15,10 @@ const psk = Buffer.from('0123456789abcdef0123456789abcdef', 'hex');
 const CIPHERS = { ciphers: 'PSK', maxVersion: 'TLSv1.2' } as const;
 const TLS = { ...CIPHERS, pskCallback: () => ({ psk, identity: 'test' }), checkServerIdentity: () => undefined };
 
-async function serve(t: TestContext, answer: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+async function serve(
+  t: TestContext,
+  answer: (request: IncomingMessage, response: ServerResponse) => void,
+): Promise<string> {
   const server = https.createServer({ ...CIPHERS, pskCallback: () => psk }, answer);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   t.after(() => {
@@ -61,9 +64,17 @@ test('a redirect within https', async (t) => {
 
 const UNREACHABLE: [what: string, answer: (response: ServerResponse) => void, reason: string][] = [
   ['HTTP status', (response) => response.writeHead(404).end(), 'HTTP status 404'],
-  ['a redirect to http', (response) => response.writeHead(302, { location: 'http://127.0.0.1/x' }).end(), 'redirected to http://, expected https'],
+  [
+    'a redirect to http',
+    (response) => response.writeHead(302, { location: 'http://127.0.0.1/x' }).end(),
+    'redirected to http://, expected https',
+  ],
   ['a redirect in a circle', (response) => response.writeHead(302, { location: '/' }).end(), 'more than 5 redirects'],
-  ['another file in its place', (response) => response.writeHead(200, { 'content-length': 17 }).end('please log in now'), 'expected 1,000,000 bytes, got an offer of 17'],
+  [
+    'another file in its place',
+    (response) => response.writeHead(200, { 'content-length': 17 }).end('please log in now'),
+    'expected 1,000,000 bytes, got an offer of 17',
+  ],
 ];
 
 for (const [what, answer, reason] of UNREACHABLE) {
@@ -110,6 +121,18 @@ test('unreachable: the connection breaks in the middle', async (t) => {
   assert.deepEqual(filesIn(folder), []);
 });
 
+test('unreachable: the host falls silent before or in the answer', async (t) => {
+  const options = { ...target(t).options, silenceSeconds: 0.2 };
+  const before = await serve(t, () => {});
+  assert.deepEqual(await download(remote(before), options), { kind: 'unreachable', reason: 'no data for 0.2 s' });
+  const amid = await serve(t, (_, response) => {
+    response.writeHead(200, { 'content-length': CONTENT.length });
+    response.write('some');
+  });
+  const reason = 'the connection broke after 0 of 1 MB (no data for 0.2 s)';
+  assert.deepEqual(await download(remote(amid), options), { kind: 'unreachable', reason });
+});
+
 const CURE = 'Nothing was kept. Try again later, or fetch the file yourself and set data.path.';
 const WRONG: [what: string, body: Buffer, got: (file: RemoteFile) => string][] = [
   ['too few bytes', CONTENT.subarray(1), () => 'expected 1,000,000 bytes, got 999,999'],
@@ -117,7 +140,8 @@ const WRONG: [what: string, body: Buffer, got: (file: RemoteFile) => string][] =
   [
     'other bytes',
     Buffer.alloc(1_000_000, 'CIFAX'),
-    ({ sha256 }) => `expected SHA-256 ${sha256}, got ${createHash('sha256').update(Buffer.alloc(1_000_000, 'CIFAX')).digest('hex')}`,
+    ({ sha256 }) =>
+      `expected SHA-256 ${sha256}, got ${createHash('sha256').update(Buffer.alloc(1_000_000, 'CIFAX')).digest('hex')}`,
   ],
 ];
 

@@ -1,5 +1,6 @@
 /** Image-folder trees: which files, in which order, and what is wrong with a tree. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { arrangeTree, decodeTree, listTree, parseTreePath, type TreeEntry } from '../src/data/image-tree.js';
@@ -85,6 +86,31 @@ test('a folder: pixels and labels in order', async (t) => {
   assert.ok(set.train.labels.buffer instanceof SharedArrayBuffer);
 });
 
+test('a line now and then', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFiles(folder, await smallTree());
+  const said: string[] = [];
+  let seconds = 0;
+  const everyThree = () => (seconds += 3);
+  await decodeTree('pets', arrangeTree(folder, listTree(folder)), (line) => said.push(line), everyThree);
+  assert.ok(said.length > 0 && said.length <= 3);
+  for (const line of said) assert.match(line, /^pets: [1-5] of 5 images decoded$/);
+});
+
+test('an image that is gone when it is to be read', async (t) => {
+  const folder = temporaryFolder(t);
+  writeFiles(folder, await smallTree());
+  const tree = arrangeTree(folder, listTree(folder));
+  const file = path.join(folder, 'test/cat/a.png');
+  fs.rmSync(file);
+  const what = `ENOENT: no such file or directory, open '${file}'`;
+  const message = `${file}: cannot be read (${what}). Replace or remove it.`;
+  await assert.rejects(
+    decodeTree(folder, tree, () => {}),
+    dataFault('DTRAIN_DATA_PATH', message),
+  );
+});
+
 test('an image of another size, in the test split too', async (t) => {
   const folder = temporaryFolder(t);
   writeFiles(folder, {
@@ -102,8 +128,7 @@ test('an image of another size, in the test split too', async (t) => {
 test('a link to nothing', async (t) => {
   const folder = temporaryFolder(t);
   writeFiles(folder, await smallTree());
-  const { symlinkSync } = await import('node:fs');
-  symlinkSync('nowhere.png', path.join(folder, 'train/cat/gone.png'));
+  fs.symlinkSync('nowhere.png', path.join(folder, 'train/cat/gone.png'));
   const what = `ENOENT: no such file or directory, stat '${path.join(folder, 'train/cat/gone.png')}'`;
   assert.throws(
     () => listTree(folder),

@@ -4,8 +4,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { CIFAR10_CLASSES, CIFAR10_NORMALIZATION } from '../src/data/cifar10.js';
-import type { DataName, DataSet } from '../src/data/data-set.js';
+import { allocateImageSet, type DataName, type DataSet } from '../src/data/data-set.js';
 import { cacheFileOf } from '../src/data/decoded-cache.js';
+import type { RemoteFile } from '../src/data/download.js';
 import { loadDataSet } from '../src/data/load-data-set.js';
 import {
   dataFault,
@@ -22,6 +23,11 @@ import {
 
 delete process.env['DTRAIN_DATA'];
 
+interface LoadOptions {
+  readonly archive?: RemoteFile;
+  readonly onLine?: (line: string) => void;
+}
+
 /** A folder to work in; `load` reads with a cache of its own and notes what is said. */
 function world(t: TestContext) {
   const root = fs.realpathSync(temporaryFolder(t));
@@ -29,10 +35,13 @@ function world(t: TestContext) {
   process.chdir(root);
   t.after(() => process.chdir(before));
   const cacheFolder = path.join(root, 'cache');
-  const load = async (name: DataName, named: string | null, archive?: Parameters<typeof loadDataSet>[2]) => {
+  const load = async (name: DataName, named: string | null, { archive, onLine }: LoadOptions = {}) => {
     const said: string[] = [];
-    const env = { cacheFolder, say: (line: string) => said.push(line.replace(/\d+\.\d s$/, 'N s')) };
-    return { set: await loadDataSet({ name, path: named, seed: 0 }, env, archive), said };
+    const say = (line: string) => {
+      said.push(line.replace(/\d+\.\d s$/, 'N s'));
+      onLine?.(line);
+    };
+    return { set: await loadDataSet({ name, path: named, seed: 0 }, { cacheFolder, say }, archive), said };
   };
   return { root, cacheFolder, load };
 }
@@ -95,12 +104,31 @@ test('read again when a file has changed, come or gone, and when the cached file
   fs.utimesSync('tree/train/cat/x.png', 1, 1);
   assert.equal((await load('image-folder', 'tree')).said.length, 2);
 
-  fs.truncateSync(cacheFile, 1000);
+  fs.truncateSync(cacheFile, 1200);
   const { said, set } = await load('image-folder', 'tree');
-  assert.match(said[0]!, /^.*\.bin: the cached data set is damaged \(expected \d+ bytes, got 1000\); it is made again$/);
+  assert.match(
+    said[0]!,
+    /^.*\.bin: the cached data set is damaged \(expected 1,\d{3} bytes, got 1,200\); it is made again$/,
+  );
   assert.equal(said.length, 3);
   assert.equal(set.fingerprint, before.fingerprint);
   assert.deepEqual((await load('image-folder', 'tree')).said, []);
+});
+
+test('files that change while they are read', async (t) => {
+  const { load, cacheFolder } = world(t);
+  writeFiles('tree', await smallTree());
+  const onLine = () => fs.utimesSync('tree/train/cat/x.png', 1, 1);
+  const message = 'tree: expected files at rest, one changed while they were read. Run dtrain again.';
+  await assert.rejects(load('image-folder', 'tree', { onLine }), dataFault('DTRAIN_DATA_CORRUPT', message));
+  assert.ok(!fs.existsSync(cacheFileOf('tree', cacheFolder)), 'nothing was kept');
+});
+
+test('more than fits into shared memory', () => {
+  const sizes = '30,000 images of 224x224 take 4,515,840,000 bytes: expected at most 4,294,967,296 (4 GiB)';
+  const message = `data: ${sizes}. Use fewer or smaller images.`;
+  const allocate = () => allocateImageSet({ count: 30_000, height: 224, width: 224 });
+  assert.throws(allocate, dataFault('DTRAIN_DATA_LIMIT', message));
 });
 
 test('a cache that cannot be written costs a line, not the run', async (t) => {
@@ -134,7 +162,8 @@ test('an official archive with a file that is cut, or missing', async (t) => {
   const files = Object.fromEntries(Object.entries(officialFiles()).map(([name, bytes]) => [`x/${name}`, bytes]));
   const cut = { ...files, 'x/data_batch_3.bin': files['x/data_batch_3.bin']!.subarray(0, 30_729_999) };
   writeFiles('.', { 'cut.tar': await tarOf(cut) });
-  const cutMessage = 'cut.tar/x/data_batch_3.bin: expected 30,730,000 bytes, got 30,729,999. Replace it with an intact copy.';
+  const cutMessage =
+    'cut.tar/x/data_batch_3.bin: expected 30,730,000 bytes, got 30,729,999. Replace it with an intact copy.';
   await assert.rejects(load('cifar10', 'cut.tar'), dataFault('DTRAIN_DATA_TRUNCATED', cutMessage));
 
   const { 'x/test_batch.bin': _, ...five } = files;
@@ -200,7 +229,10 @@ test('nothing on disk and no network', async (t) => {
     '  https://127.0.0.1:1/set.tar.gz: connect ECONNREFUSED 127.0.0.1:1',
     'Set DTRAIN_DATA or data.path to its folder or archive, or connect to the network, or train on generated images with data.name=synthetic.',
   ];
-  await assert.rejects(load('cifar10', null, UNREACHABLE), dataFault('DTRAIN_DATA_NOT_FOUND', lines.join('\n')));
+  await assert.rejects(
+    load('cifar10', null, { archive: UNREACHABLE }),
+    dataFault('DTRAIN_DATA_NOT_FOUND', lines.join('\n')),
+  );
   const folder = [
     lines[0]!.replace('cifar10', 'image-folder'),
     ...lines.slice(1, 5),

@@ -114,6 +114,14 @@ test('a path that is not there', (t) => {
   );
 });
 
+test('a place that cannot be looked at', (t) => {
+  const { root, search } = world(t);
+  fs.symlinkSync('data', 'data');
+  const what = `ELOOP: too many symbolic links encountered, stat '${path.join(root, 'work/data')}'`;
+  const message = `data: ${what}. Make it readable, or set data.path.`;
+  assert.throws(() => search('cifar10'), dataFault('DTRAIN_DATA_PATH', message));
+});
+
 test('places that only may hold it are passed over', (t) => {
   const { root, search } = world(
     t,

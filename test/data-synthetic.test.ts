@@ -20,7 +20,10 @@ test('ten classes, equally often, in 32x32', () => {
     'waves',
     'zigzags',
   ]);
-  for (const [{ count, height, width, labels }, expected] of [[set.train, 4000], [set.test, 1000]] as const) {
+  for (const [{ count, height, width, labels }, expected] of [
+    [set.train, 4000],
+    [set.test, 1000],
+  ] as const) {
     assert.deepEqual([count, height, width], [expected, 32, 32]);
     for (let label = 0; label < 10; label++) {
       assert.equal(labels.filter((other) => other === label).length, expected / 10);
@@ -35,7 +38,9 @@ test('pinned for a seed: a run can be repeated by a later version', () => {
 
 test('no image comes twice, in the test set neither', () => {
   const images = [set.train, set.test].flatMap(({ imagesNHWC, count }) =>
-    Array.from({ length: count }, (_, i) => Buffer.from(imagesNHWC.subarray(i * 3072, i * 3072 + 3072)).toString('latin1')),
+    Array.from({ length: count }, (_, i) =>
+      Buffer.from(imagesNHWC.subarray(i * 3072, i * 3072 + 3072)).toString('latin1'),
+    ),
   );
   assert.equal(new Set(images).size, 5000);
 });
@@ -76,7 +81,10 @@ function differences(imageHWC: Uint8Array): Float64Array {
 }
 
 /** Softmax regression on standardised features by stochastic gradient descent; the shares of right answers. */
-function accuracies(features: Features, options: { epochs: number; learningRate: number }): { train: number; test: number } {
+function accuracies(
+  features: Features,
+  options: { epochs: number; learningRate: number },
+): { train: number; test: number } {
   const train = featuresOf(set.train, features);
   const test = featuresOf(set.test, features);
   standardise(train, test);

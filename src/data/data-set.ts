@@ -5,6 +5,7 @@
  * Must stay true: nobody writes an array after `loadDataSet` has returned it.
  */
 import { createHash } from 'node:crypto';
+import { DtrainError, ExitCode } from '../core/errors.js';
 import type { Normalization } from '../core/events.js';
 import { allocateSharedMemory } from '../core/shared-memory.js';
 import { dataError, digits } from './data-error.js';
@@ -63,7 +64,7 @@ export interface ImageSetExtent {
 /** The limit of one WebAssembly memory. */
 const MAX_SET_BYTES = 2 ** 32;
 
-/** Zeroed arrays in shared memory. Throws DTRAIN_DATA_LIMIT above 4 GiB or when the machine has not enough memory. */
+/** Zeroed arrays in shared memory. Throws DTRAIN_DATA_LIMIT above 4 GiB, DTRAIN_OUT_OF_MEMORY when the machine has less. */
 export function allocateImageSet({ count, height, width }: ImageSetExtent): ImageSet {
   const bytes = count * height * width * 3;
   const size = `${digits(count)} images of ${width}x${height} take ${digits(bytes)} bytes`;
@@ -76,12 +77,8 @@ export function allocateImageSet({ count, height, width }: ImageSetExtent): Imag
     const labels = new Int32Array(allocateSharedMemory(count * 4).buffer, 0, count);
     return { imagesNHWC, labels, count, height, width, channels: 3 };
   } catch (cause) {
-    const cure = 'Free memory, or use fewer or smaller images.';
-    throw dataError(
-      'DTRAIN_DATA_LIMIT',
-      `data: ${size}: the machine does not have that much memory left. ${cure}`,
-      cause,
-    );
+    const message = `data: ${size}: the machine does not have them. Free memory, or use fewer or smaller images.`;
+    throw new DtrainError('DTRAIN_OUT_OF_MEMORY', ExitCode.outOfMemory, message, { cause });
   }
 }
 

@@ -1,17 +1,18 @@
 /**
  * The decoded set on disk: one file that is read straight into shared memory.
  *
- *   "dtrain" 00 01 | length of the JSON | JSON | train images | train labels | test images | test labels
- *   8 bytes          4, little-endian            bytes NHWC     int32 little-endian
+ *   "dtrain" 00 01 | length of the JSON | SHA-256 of the JSON | JSON | train images | train labels | test images | test labels
+ *   8 bytes          4, little-endian     32 bytes                      uint8 NHWC     int32, little-endian
  *
- * Idea: the JSON says what the file was made of (identity of the source) and its fingerprint; one SHA-256 over all of it decides whether
- * the file is sound. Must stay true: a file that is of another source, damaged or of another version is never used.
+ * Idea: the JSON says of which source the file was made, and the fingerprint of the rest; so two checksums cover every byte.
+ * Must stay true: a file that is of another source, damaged or of another version is never used.
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { DtrainError } from '../core/errors.js';
 import type { Normalization } from '../core/events.js';
+import { digits } from './data-error.js';
 import { allocateImageSet, type DecodedSet, extentOf, type ImageSetExtent, outlineOf, sectionsOf } from './data-set.js';
 import { TemporaryFile } from './temporary-file.js';
 
@@ -22,7 +23,9 @@ export interface CachedSet extends DecodedSet {
 }
 
 const MAGIC = Buffer.from('dtrain\0\x01', 'latin1');
-const PREFIX_BYTES = MAGIC.length + 4;
+const LENGTH_BYTES = 4;
+const DIGEST_BYTES = 32;
+const PREFIX_BYTES = MAGIC.length + LENGTH_BYTES + DIGEST_BYTES;
 /** Class names take most of it. */
 const MAX_HEADER_BYTES = 2 ** 24;
 
@@ -33,8 +36,6 @@ interface Header {
   readonly test: ImageSetExtent;
   readonly normalization: Normalization;
   readonly fingerprint: string;
-  /** SHA-256 over identity, normalization and fingerprint: guards the header, which guards the rest. */
-  readonly seal: string;
 }
 
 /** One file for each source path; what the source looks like now is in the file. */
@@ -64,7 +65,7 @@ function readSound(file: string, identity: string): CachedSet | undefined {
     const { classes, normalization, fingerprint } = header;
     const length = bytes + setBytes(header.train) + setBytes(header.test);
     const got = fs.fstatSync(descriptor).size;
-    if (got !== length) throw new Error(`expected ${length} bytes, got ${got}`);
+    if (got !== length) throw new Error(`expected ${digits(length)} bytes, got ${digits(got)}`);
     const set = { classes, train: allocateImageSet(header.train), test: allocateImageSet(header.test) };
     const hash = createHash('sha256').update(outlineOf(set));
     let position = bytes;
@@ -80,19 +81,19 @@ function readSound(file: string, identity: string): CachedSet | undefined {
 }
 
 function readHeader(descriptor: number): { header: Header; bytes: number } {
-  const prefix = new Uint8Array(PREFIX_BYTES);
+  const prefix = Buffer.alloc(PREFIX_BYTES);
   readFully(descriptor, prefix, 0);
-  const length = new DataView(prefix.buffer).getUint32(MAGIC.length, true);
-  if (MAGIC.compare(prefix, 0, MAGIC.length) !== 0 || length > MAX_HEADER_BYTES) throw new Error('not such a file');
-  const json = new Uint8Array(length);
+  const length = prefix.readUInt32LE(MAGIC.length);
+  const isOurs = prefix.subarray(0, MAGIC.length).equals(MAGIC) && length <= MAX_HEADER_BYTES;
+  if (!isOurs) throw new Error('it is of another kind or version');
+  const json = Buffer.alloc(length);
   readFully(descriptor, json, PREFIX_BYTES);
-  const header = JSON.parse(Buffer.from(json).toString()) as Header;
-  if (sealOf(header) !== header.seal) throw new Error('checksum of the header differs');
-  return { header, bytes: PREFIX_BYTES + length };
+  if (!digestOf(json).equals(prefix.subarray(MAGIC.length + LENGTH_BYTES))) throw new Error('checksum differs');
+  return { header: JSON.parse(json.toString()) as Header, bytes: PREFIX_BYTES + length };
 }
 
-function sealOf({ seal: _, ...rest }: Header | (Omit<Header, 'seal'> & { seal?: string })): string {
-  return createHash('sha256').update(JSON.stringify(rest)).digest('hex');
+function digestOf(bytes: Uint8Array): Buffer {
+  return createHash('sha256').update(bytes).digest();
 }
 
 function setBytes({ count, height, width }: ImageSetExtent): number {
@@ -121,18 +122,12 @@ function readFully(descriptor: number, into: Uint8Array, position: number): void
 /** Throws DTRAIN_STORAGE when the disk does not take it. */
 export function writeCachedSet(file: string, identity: string, set: CachedSet): void {
   const { classes, normalization, fingerprint } = set;
-  const unsealed = {
-    identity,
-    classes,
-    train: extentOf(set.train),
-    test: extentOf(set.test),
-    normalization,
-    fingerprint,
-  };
-  const json = Buffer.from(JSON.stringify({ ...unsealed, seal: sealOf(unsealed) }));
-  const length = Buffer.alloc(4);
+  const extents = { train: extentOf(set.train), test: extentOf(set.test) };
+  const header: Header = { identity, classes, ...extents, normalization, fingerprint };
+  const json = Buffer.from(JSON.stringify(header));
+  const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(json.length);
   using temporary = new TemporaryFile(file);
-  for (const part of [MAGIC, length, json, ...sectionsOf(set)]) temporary.write(part);
+  for (const part of [MAGIC, length, digestOf(json), json, ...sectionsOf(set)]) temporary.write(part);
   temporary.commit();
 }

@@ -27,6 +27,7 @@ export interface DownloadOptions {
   /** For tests and private certificates. */
   readonly tls?: https.RequestOptions;
   readonly connectSeconds?: number;
+  readonly silenceSeconds?: number;
 }
 
 /** A host that does not connect within this counts as unreachable. */
@@ -68,15 +69,20 @@ async function follow(url: string, options: DownloadOptions): Promise<IncomingMe
   throw new Error(`more than ${MAX_REDIRECTS} redirects`);
 }
 
-function get(target: URL, { tls, connectSeconds = CONNECT_SECONDS }: DownloadOptions): Promise<IncomingMessage> {
+function get(target: URL, options: DownloadOptions): Promise<IncomingMessage> {
+  const { tls, connectSeconds = CONNECT_SECONDS, silenceSeconds = SILENCE_SECONDS } = options;
   return new Promise((resolve, reject) => {
     const request = https.get(target, { agent: false, ...tls });
     const late = new Error(`no connection within ${connectSeconds} s`);
     const deadline = setTimeout(() => request.destroy(late), connectSeconds * 1000);
-    const silent = new Error(`no data for ${SILENCE_SECONDS} s`);
+    const silent = new Error(`no data for ${silenceSeconds} s`);
     request.once('socket', (socket) => socket.once('secureConnect', () => clearTimeout(deadline)));
-    request.setTimeout(SILENCE_SECONDS * 1000, () => request.destroy(silent));
-    request.once('response', resolve);
+    let answer: IncomingMessage | undefined;
+    request.setTimeout(silenceSeconds * 1000, () => (answer ?? request).destroy(silent));
+    request.once('response', (response) => {
+      answer = response;
+      resolve(response);
+    });
     request.once('error', (error) => {
       clearTimeout(deadline);
       reject(error);

@@ -133,13 +133,18 @@ function classesOf(entries: readonly TreeEntry[]): Set<string> {
   return new Set(entries.map(({ className }) => className));
 }
 
-/** Decodes a tree; `say` gets a line now and then. */
-export async function decodeTree(where: string, tree: ImageTree, say: (line: string) => void): Promise<DecodedSet> {
+/** Decodes a tree; `say` gets a line now and then, by the clock `now`. */
+export async function decodeTree(
+  where: string,
+  tree: ImageTree,
+  say: (line: string) => void,
+  now = nowSeconds,
+): Promise<DecodedSet> {
   // sharp loads native code: only where pixels are decoded, not where they come from the cache.
   const { decodeImages, imageSize } = await import('./decode-images.js');
   const size = imageSize(tree.train[0]!.image);
   const total = tree.train.length + tree.test.length;
-  const progress = sayNowAndThen((done) => say(`${where}: ${digits(done)} of ${digits(total)} images decoded`));
+  const progress = sayNowAndThen((done) => say(`${where}: ${digits(done)} of ${digits(total)} images decoded`), now);
   const indexOf = new Map(tree.classes.map((className, index) => [className, index]));
   const decodeSplit = async (entries: readonly TreeEntry[], before: number): Promise<ImageSet> => {
     const set = allocateImageSet({ count: entries.length, ...size });
@@ -158,11 +163,11 @@ export async function decodeTree(where: string, tree: ImageTree, say: (line: str
 const SECONDS_BETWEEN_LINES = 5;
 
 /** `line`, called at most once in five seconds, not in the first five. */
-function sayNowAndThen(line: (done: number) => void): (done: number) => void {
-  let last = nowSeconds();
+function sayNowAndThen(line: (done: number) => void, now: () => number): (done: number) => void {
+  let last = now();
   return (done) => {
-    if (nowSeconds() - last < SECONDS_BETWEEN_LINES) return;
-    last = nowSeconds();
+    if (now() - last < SECONDS_BETWEEN_LINES) return;
+    last = now();
     line(done);
   };
 }

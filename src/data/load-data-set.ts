@@ -74,7 +74,7 @@ async function loadDecoded(source: DataSource, env: DataEnvironment): Promise<Ca
   env.say(`${source.path}: reading the data set; the next run takes it from ${cacheFile}`);
   const decoded = await readSource(source, env.say);
   if (identityOf(source) !== identity) {
-    const got = 'it changed while it was read';
+    const got = 'one changed while they were read';
     throw dataError('DTRAIN_DATA_CORRUPT', `${source.path}: expected files at rest, ${got}. Run dtrain again.`);
   }
   const set = { ...decoded, ...measured(decoded) };

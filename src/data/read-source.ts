@@ -55,8 +55,8 @@ const PYTHON_BATCH = /(^|\/)cifar-10-batches-py\/data_batch_\d$/;
 function isWanted(file: string, member: string, bytes: number, cure: string): boolean {
   if (PYTHON_BATCH.test(member)) {
     const got = 'got the official Python archive, which this version does not read';
-    const cure = 'Use the official binary archive (cifar-10-binary.tar.gz).';
-    throw dataError('DTRAIN_DATA_LAYOUT', `${file}: expected a binary archive or images, ${got}. ${cure}`);
+    const use = 'Use the official binary archive (cifar-10-binary.tar.gz).';
+    throw dataError('DTRAIN_DATA_LAYOUT', `${file}: expected a binary archive or images, ${got}. ${use}`);
   }
   if (!isOfficialFile(member)) return parseTreePath(member) !== undefined;
   checkCifar10FileSize(path.join(file, member), bytes, cure);

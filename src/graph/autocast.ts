@@ -4,7 +4,7 @@
  * Weights, statistics, loss and optimizer stay float32; an activation stays bfloat16 from one convolution to the next.
  */
 import { DType } from '../tensorflow/dtype.js';
-import type { GraphValue } from './recording.js';
+import type { GraphValue } from './graph-value.js';
 
 /** Inputs of an operation that are always cast to bfloat16. */
 const ALWAYS: Readonly<Record<string, readonly number[]>> = {

@@ -11,9 +11,11 @@ import { type Shape, sizeOf } from '../core/shape.js';
 import { type Attribute, AttributeType } from '../tensorflow/attribute.js';
 import { DType, type Values } from '../tensorflow/dtype.js';
 import { execute } from '../tensorflow/execute.js';
+import { TENSORFLOW_VERSION } from '../tensorflow/install-manifest.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { TensorHandle, tensorFrom } from '../tensorflow/tensor-handle.js';
-import { GraphValue, type Recording } from './recording.js';
+import { GraphValue } from './graph-value.js';
+import type { Recording } from './recording.js';
 import type { TensorMetadata } from './tfjs.js';
 
 /** Values from JavaScript, with what they became so far. */
@@ -43,7 +45,7 @@ export class Binding {
   readonly TF_ATTR_TYPE = AttributeType.type;
   readonly TF_ATTR_SHAPE = AttributeType.shape;
   readonly TF_ATTR_RESOURCE = 99;
-  readonly TF_Version = '2.21.0';
+  readonly TF_Version = TENSORFLOW_VERSION;
 
   readonly #runtime: Runtime;
   readonly #device: string;
@@ -210,11 +212,17 @@ function valuesOf(values: unknown, dtype: DType): Values | undefined {
   return dtype === DType.int32 ? Int32Array.from(values as number[]) : Uint8Array.from(values as number[]);
 }
 
-/** The line of the user's code that asked for a value: the first frame outside of packages and of dtrain itself. */
+const STACK_FRAMES = 50;
+
+/** The line of the user's code that asked for a value: the first frame outside of packages, of dtrain itself and of JavaScript's own. */
 function callerLine(): string {
   const own = new URL('..', import.meta.url).href;
+  const foreign = ['node_modules', own, 'node:', '(<anonymous>)'];
+  const usualFrames = Error.stackTraceLimit;
+  Error.stackTraceLimit = STACK_FRAMES; // tfjs alone takes the usual ten
   const frames = (new Error().stack ?? '').split('\n').slice(1);
-  const frame = frames.find((line) => !line.includes('node_modules') && !line.includes(own) && !line.includes('node:'));
+  Error.stackTraceLimit = usualFrames;
+  const frame = frames.find((line) => !foreign.some((part) => line.includes(part)));
   return frame ? ` (${frame.trim().replace(/^at /, '')})` : '';
 }
 

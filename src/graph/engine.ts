@@ -14,8 +14,9 @@ import type { Operation } from '../tensorflow/graph-builder.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { Binding } from './binding.js';
 import { installFusedOps } from './fused-ops.js';
+import { GraphValue } from './graph-value.js';
 import { installOverrides } from './overrides.js';
-import { GraphValue, type Precision, type RecordedOperation, Recording } from './recording.js';
+import { type Precision, type RecordedOperation, Recording } from './recording.js';
 import { type NodeBackend, registerBackend, type Tensor, tf } from './tfjs.js';
 
 /** An input of a recorded function. A variable's value is read once, at the start. */

@@ -5,12 +5,14 @@
  * bfloat16 stays inside: tfjs sees float32 while a node may carry bfloat16 (autocast.ts places the casts).
  * One thread. Owns its graph until disposed.
  */
+import { DtrainError, ExitCode } from '../core/errors.js';
 import { type Shape, shapeText } from '../core/shape.js';
 import { type Attribute, attr } from '../tensorflow/attribute.js';
 import { DType, dtypeName, type Values } from '../tensorflow/dtype.js';
 import { GraphBuilder, type NodeOutput, type Operation } from '../tensorflow/graph-builder.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { lowPrecisionInputs } from './autocast.js';
+import { GraphValue } from './graph-value.js';
 
 export type Precision = 'float32' | 'bfloat16';
 
@@ -21,22 +23,6 @@ export interface RecordedOperation {
   readonly outputShapes: readonly Shape[];
   /** Element type of the first output. */
   readonly dtype: string;
-}
-
-/** A value of the graph: one output of an operation. Casts of it are made once and kept here. */
-export class GraphValue {
-  readonly recording: Recording;
-  readonly output: NodeOutput;
-  readonly dtype: DType;
-  readonly shape: Shape;
-  readonly casts = new Map<DType, GraphValue>();
-
-  constructor(recording: Recording, output: NodeOutput, dtype: DType, shape: Shape) {
-    this.recording = recording;
-    this.output = output;
-    this.dtype = dtype;
-    this.shape = shape;
-  }
 }
 
 /** Operations with a list input: how many single inputs follow the list. */
@@ -134,9 +120,10 @@ export class Recording {
     if (shape) return new GraphValue(this, output, dtype, shape);
     if (output.index === WORKSPACE_OUTPUT[type] || dtype === DType.resource)
       return new GraphValue(this, output, dtype, []);
-    throw new Error(
-      `recording ${type}: its output has a shape that is known only when it runs; a recorded step has fixed shapes`,
-    );
+    const message =
+      `recording ${type}: its output has a shape that is known only when it runs; a recorded step has fixed shapes. ` +
+      'Use tf.where, or move it out of the step.';
+    throw new DtrainError('DTRAIN_UNSUPPORTED', ExitCode.configuration, message);
   }
 
   [Symbol.dispose](): void {

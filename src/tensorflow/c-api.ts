@@ -189,10 +189,7 @@ export interface Native {
  * @throws DTRAIN_LIBRARY_UNUSABLE (exit 4) when the loader refuses it or a function is missing.
  */
 export function openNative(libraryPath: string, verbose = false): Native {
-  if (koffi.config().sync_stack_size !== STACK_BYTES) {
-    koffi.config({ ...koffi.config(), sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
-  }
-  const libc = koffi.load('libc.so.6');
+  const libc = openLibc();
   if (verbose) pin(libc, libraryPath);
   else withoutStderr(libc, () => pin(libc, libraryPath));
   const library = koffi.load(libraryPath);
@@ -213,24 +210,30 @@ export function openNative(libraryPath: string, verbose = false): Native {
   };
 }
 
-/** Loads another library by its path so that TensorFlow finds it by its name later; the loader's text when that fails, else undefined. */
+/** Loads another library by its path so that TensorFlow finds it by its name later; the loader's reason when that fails, else undefined. */
 export function preload(libraryPath: string): string | undefined {
-  const libc = koffi.load('libc.so.6');
-  try {
-    pin(libc, libraryPath);
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
+  return loadAndPin(openLibc(), libraryPath);
 }
 
 type Library = ReturnType<typeof koffi.load>;
 
+/** libc, with stacks enlarged for what this thread will call: koffi takes that setting only before its first library. */
+function openLibc(): Library {
+  if (koffi.config().sync_stack_size !== STACK_BYTES) {
+    koffi.config({ ...koffi.config(), sync_stack_size: STACK_BYTES, async_stack_size: STACK_BYTES });
+  }
+  return koffi.load('libc.so.6');
+}
+
 function pin(libc: Library, libraryPath: string): void {
+  const reason = loadAndPin(libc, libraryPath);
+  if (reason !== undefined) throw unusable(libraryPath, reason);
+}
+
+function loadAndPin(libc: Library, libraryPath: string): string | undefined {
+  const lastError = libc.func('const char* dlerror()'); // looked up first: koffi's own look-up would clear the error
   const handle = libc.func('void* dlopen(const char*, int)')(libraryPath, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
-  if (handle) return;
-  const reason = libc.func('const char* dlerror()')();
-  throw unusable(libraryPath, String(reason));
+  return handle ? undefined : String(lastError());
 }
 
 const STDERR = 2;

@@ -8,6 +8,7 @@
  */
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { type CApi, type Native, openNative, type Pointer } from './c-api.js';
+import { TENSORFLOW_VERSION } from './install-manifest.js';
 import { field, message } from './protobuf.js';
 import { Status } from './status.js';
 
@@ -82,10 +83,9 @@ export function deviceNamed(runtime: Runtime, name: string): Device {
   throw new DtrainError('DTRAIN_DEVICE', ExitCode.environment, `device ${name}: TensorFlow has only ${found}.`);
 }
 
-const VERSION = '2.21.0';
 function checkVersion(libraryPath: string, version: string): void {
-  if (version === VERSION) return;
-  const text = `${libraryPath}: expected TensorFlow ${VERSION}, got ${version}. Run: dtrain setup`;
+  if (version === TENSORFLOW_VERSION) return;
+  const text = `${libraryPath}: expected TensorFlow ${TENSORFLOW_VERSION}, got ${version}. Run: dtrain setup`;
   throw new DtrainError('DTRAIN_LIBRARY_VERSION', ExitCode.environment, text);
 }
 

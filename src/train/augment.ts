@@ -9,7 +9,7 @@
 
 import type { Normalization } from '../core/events.js';
 import type { Engine } from '../graph/engine.js';
-import type { GraphValue } from '../graph/recording.js';
+import type { GraphValue } from '../graph/graph-value.js';
 import { type Tensor, type Tensor4D, tf } from '../graph/tfjs.js';
 import { type Attribute, attr } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
