@@ -78,32 +78,6 @@ export function softmaxCrossEntropy(targetsNK: Tensor2D, logitsNK: Tensor2D): Te
   return loss(logitsNK) as Tensor1D;
 }
 
-/**
- * Convolution with `padding` rows and columns of zeros on each side, as PyTorch pads; TensorFlow's SAME pads less at the top and left
- * when the stride is 2.
- */
-export function conv2dPadded(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number, padding: number): Tensor4D {
-  const attrs = { stride, padding, inputShape: xNHWC.shape, kernelShape: kernelHWIO.shape };
-  const convolve = tf.customGrad((...args: unknown[]) => {
-    const [x, kernel] = args as [Tensor4D, Tensor4D];
-    const save = args[2] as (saved: Tensor[]) => void;
-    save([x, kernel]);
-    const gradFunc = (dy: Tensor, [x, kernel]: Tensor[]) => [
-      runKernel<Tensor>('PaddedConv2DInputGradient', { dy, kernel }, attrs),
-      runKernel<Tensor>('PaddedConv2DKernelGradient', { dy, x }, attrs),
-    ];
-    return { value: runKernel<Tensor4D>('PaddedConv2D', { x, kernel }, attrs), gradFunc };
-  });
-  return convolve(xNHWC, kernelHWIO) as Tensor4D;
-}
-
-interface PaddedConvAttrs {
-  readonly stride: number;
-  readonly padding: number;
-  readonly inputShape: number[];
-  readonly kernelShape: number[];
-}
-
 /** Registers the kernels behind the functions above. Once a thread, by startEngine. */
 export function installFusedOps(): void {
   const batchNormAttributes = (epsilon: number, training: boolean) => [
@@ -147,26 +121,5 @@ export function installFusedOps(): void {
   );
   defineKernel<Inputs, object>('SoftmaxCrossEntropy', ({ inputs: { logits, targets }, backend }) =>
     backend.executeMultipleOutputs('SoftmaxCrossEntropyWithLogits', [FLOAT_T], [logits!, targets!], 2),
-  );
-  installPaddedConv();
-}
-
-function installPaddedConv(): void {
-  type Inputs = Record<string, TensorInfo>;
-  const attributes = ({ stride, padding }: PaddedConvAttrs) => [
-    FLOAT_T,
-    attr.int('strides', [1, stride, stride, 1]),
-    attr.string('padding', 'EXPLICIT'),
-    attr.int('explicit_paddings', [0, 0, padding, padding, padding, padding, 0, 0]),
-  ];
-  const sizes = (shape: number[]) => tf.tensor1d(shape, 'int32');
-  defineKernel<Inputs, PaddedConvAttrs>('PaddedConv2D', ({ inputs: { x, kernel }, attrs, backend }) =>
-    backend.executeSingleOutput('Conv2D', attributes(attrs), [x!, kernel!]),
-  );
-  defineKernel<Inputs, PaddedConvAttrs>('PaddedConv2DInputGradient', ({ inputs: { dy, kernel }, attrs, backend }) =>
-    backend.executeSingleOutput('Conv2DBackpropInput', attributes(attrs), [sizes(attrs.inputShape), kernel!, dy!]),
-  );
-  defineKernel<Inputs, PaddedConvAttrs>('PaddedConv2DKernelGradient', ({ inputs: { dy, x }, attrs, backend }) =>
-    backend.executeSingleOutput('Conv2DBackpropFilter', attributes(attrs), [x!, sizes(attrs.kernelShape), dy!]),
   );
 }

@@ -3,7 +3,6 @@
  *
  * Names and parameters are torchvision's; layouts are tfjs's (images NHWC, kernels HWIO).
  */
-import { conv2dPadded } from '../graph/fused-ops.js';
 import { type Tensor1D, type Tensor2D, type Tensor4D, tf } from '../graph/tfjs.js';
 import type { Net } from './net.js';
 
@@ -22,12 +21,26 @@ export function conv2d(net: Net, name: string, xNHWC: Tensor4D, { filters, size,
   const channels = xNHWC.shape[3];
   const deviation = Math.sqrt(2 / (size * size * channels));
   const kernelHWIO = net.parameter(`${name}.weight`, [size, size, channels, filters], { deviation }) as Tensor4D;
-  const padding = (size - 1) / 2;
-  const sameAsTensorFlow = stride === 1 || padding === 0;
-  return sameAsTensorFlow
-    ? tf.conv2d(xNHWC, kernelHWIO, stride, padding === 0 ? 'valid' : 'same')
-    : conv2dPadded(xNHWC, kernelHWIO, stride, padding);
+  if (stride === 1) return tf.conv2d(xNHWC, kernelHWIO, 1, 'same');
+  return tf.conv2d(padSpatially(xNHWC, size, stride), kernelHWIO, stride, 'valid');
 }
+
+/**
+ * Zeros around an image, as many as a strided window reads when PyTorch pads it by (size − 1) / 2 on each side. TensorFlow's SAME would
+ * shift the windows, and its explicit padding keeps the gradients from oneDNN, which is slower by far.
+ */
+function padSpatially(xNHWC: Tensor4D, size: number, stride: number): Tensor4D {
+  const before = (size - 1) / 2;
+  const after = (extent: number) => {
+    const windows = Math.floor((extent - 1) / stride) + 1;
+    return Math.max(0, (windows - 1) * stride + size - extent - before);
+  };
+  const [, height, width] = xNHWC.shape;
+  if (before === 0) return xNHWC;
+  return tf.pad4d(xNHWC, [NO_PADDING, [before, after(height)], [before, after(width)], NO_PADDING]);
+}
+
+const NO_PADDING: [number, number] = [0, 0];
 
 /** Batch normalisation; scale starts at 1, offset at 0. */
 export function batchNorm(net: Net, name: string, xNHWC: Tensor4D): Tensor4D {
@@ -56,16 +69,7 @@ const LOWEST_FLOAT = -3.4028234663852886e38;
 
 /** 3×3 maximum pooling with stride 2, padded by 1 on each side as PyTorch does. */
 export function maxPool3x3(xNHWC: Tensor4D): Tensor4D {
-  const padded = tf.pad(
-    xNHWC,
-    [
-      [0, 0],
-      [1, 1],
-      [1, 1],
-      [0, 0],
-    ] as [number, number][],
-    LOWEST_FLOAT,
-  ) as Tensor4D;
+  const padded = tf.pad4d(xNHWC, [NO_PADDING, [1, 1], [1, 1], NO_PADDING], LOWEST_FLOAT);
   return tf.maxPool(padded, 3, 2, 'valid');
 }
 
@@ -79,10 +83,5 @@ export function padChannels(xNHWC: Tensor4D, channels: number): Tensor4D {
   const added = channels - xNHWC.shape[3];
   if (added === 0) return xNHWC;
   const before = Math.floor(added / 2);
-  return tf.pad(xNHWC, [
-    [0, 0],
-    [0, 0],
-    [0, 0],
-    [before, added - before],
-  ] as [number, number][]) as Tensor4D;
+  return tf.pad4d(xNHWC, [NO_PADDING, NO_PADDING, NO_PADDING, [before, added - before]]);
 }
