@@ -43,10 +43,10 @@ export interface NodeBackend {
 
 const require = createRequire(import.meta.url);
 
-// Node 23 dropped two functions that tfjs-node-gpu 4.22 still calls (tfjs#8609).
+// Two functions that tfjs-node-gpu 4.22 still calls: deprecated with a warning in Node 22, gone in later ones (tfjs#8609).
 const util = require('node:util') as { isNullOrUndefined?: unknown; isArray?: unknown };
-util.isNullOrUndefined ??= (value: unknown) => value === null || value === undefined;
-util.isArray ??= Array.isArray;
+util.isNullOrUndefined = (value: unknown) => value === null || value === undefined;
+util.isArray = Array.isArray;
 
 /** tfjs: what a model is written in. */
 export const tf = require('@tensorflow/tfjs') as typeof import('@tensorflow/tfjs');
