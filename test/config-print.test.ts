@@ -53,7 +53,7 @@ const configs = fc
   .record({
     model: fc.record({
       name: fc.constantFrom(...MODEL_NAMES),
-      shortcut: fc.constantFrom('A', 'B'),
+      shortcut: fc.constantFrom('A', 'B', 'C', 'none'),
       stem: fc.constantFrom('cifar', 'imagenet'),
       initFrom: fc.option(paths),
     }),

@@ -90,7 +90,7 @@ test('the JSON Schema describes a file: nothing required, no other keys, bounds 
     default: 128,
     description: 'Images of a step over all workers; a multiple of train.logicalShards.',
   });
-  assert.deepEqual(schema.properties['model']!.properties['shortcut']!['enum'], ['A', 'B']);
+  assert.deepEqual(schema.properties['model']!.properties['shortcut']!['enum'], ['A', 'B', 'C', 'none']);
 });
 
 test('docs/configuration.md is fresh (npm run docs)', () => {

@@ -8,18 +8,24 @@ import { learningRateAt } from '../src/optim/schedule.js';
 
 const CIFAR_FAMILY = ['resnet20', 'resnet32', 'resnet44', 'resnet56', 'resnet110'];
 const IMAGENET_FAMILY = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152'];
+/** With recipes of their own. */
+const OTHERS = ['resnet1202', 'resnet110v2', 'resnet164v2', 'wrn-16-8', 'wrn-28-10', 'vgg16', 'speedrun'];
+const PLAIN = ['plain20', 'plain32', 'plain44', 'plain56'];
 const CIFAR10_IMAGES = 50_000;
 
 const textOf = (name: string) => fs.readFileSync(new URL(`../../configs/${name}.yaml`, import.meta.url), 'utf8');
 
 test('the configurations that ship', () => {
-  assert.deepEqual(shippedConfigs(), ['quickstart', 'resnet20-fast', ...CIFAR_FAMILY, ...IMAGENET_FAMILY].sort());
+  assert.deepEqual(
+    shippedConfigs(),
+    ['quickstart', 'resnet20-fast', ...CIFAR_FAMILY, ...IMAGENET_FAMILY, ...PLAIN, ...OTHERS].sort(),
+  );
 });
 
 for (const name of shippedConfigs()) {
   test(`${name}: says what it is, is complete, and has every key as a printed one has`, () => {
     const text = textOf(name);
-    assert.match(text, /^# ResNet-\d+ on .*Recipe: /);
+    assert.match(text, /^# (ResNet|Plain|WRN|VGG|SpeedNet)\b.* on .*Recipe: /);
     assert.equal(text.replace(/^(#.*\n)+/, ''), printConfig(loadConfig({ file: name })));
   });
 
@@ -29,7 +35,14 @@ for (const name of shippedConfigs()) {
   });
 }
 
-for (const name of CIFAR_FAMILY) {
+for (const name of [...OTHERS, ...PLAIN]) {
+  test(`${name}: names a model that there is`, () => {
+    const { model } = loadConfig({ file: name });
+    assert.equal(model.name, name === 'speedrun' ? 'speednet' : name);
+  });
+}
+
+for (const name of [...CIFAR_FAMILY, ...PLAIN]) {
   test(`${name}: the paper's recipe`, () => {
     const { model, data, train, optimizer, schedule } = loadConfig({ file: name });
     assert.deepEqual([model.name, model.shortcut, data.augment], [name, 'A', { crop: 4, flip: true, cutout: 0 }]);

@@ -477,7 +477,7 @@ const EXPECTED_COUNTS = {
     'Add 28, ArgMax 1, AvgPool 2, AvgPoolGrad 2, BatchMatMulV2 3, BroadcastTo 2, Cast 4, ConcatV2 1, ' +
     'Const 204, Conv2D 19, Conv2DBackpropFilter 19, Conv2DBackpropInput 18, Equal 1, ExpandDims 12, ' +
     'FusedBatchNormGradV3 19, FusedBatchNormV3 19, GatherV2 2, GreaterEqual 4, Less 4, LogicalAnd 7, ' +
-    'LogicalNot 1, Maximum 2, Mean 3, Minimum 2, Mul 9, OneHot 1, PadV2 4, Placeholder 65, Range 4, ' +
+    'LogicalNot 1, Maximum 2, Mean 3, Minimum 2, Mul 9, OneHot 1, PadV2 4, Placeholder 66, Range 4, ' +
     'ReadVariableOp 59, Relu 19, ReluGrad 19, Reshape 66, Slice 4, SoftmaxCrossEntropyWithLogits 1, ' +
     'SplitV 2, Sub 6, Sum 1',
   update:

@@ -44,9 +44,57 @@ const IMAGENET_SIZES: Readonly<Record<string, readonly [number, number]>> = {
   resnet152: [60_192_808, 11.514],
 };
 
-test('the catalogue is these ten models', () => {
-  assert.deepEqual(MODEL_NAMES, [...Object.keys(CIFAR_SIZES), ...Object.keys(IMAGENET_SIZES)]);
+/** 1×1 convolutions and norms where stages of 64, 128, 256 and 512 filters meet. */
+const PROJECTIONS_OF_BASIC_BLOCKS = 64 * 128 + 2 * 128 + 128 * 256 + 2 * 256 + 256 * 512 + 2 * 512;
+
+/** The same for the other networks of 1000 classes at 224 pixels. VGG: torchvision; plain: ResNets less their projections. */
+const OTHER_IMAGENET_SIZES: Readonly<Record<string, readonly [parameters: number, billions: number, layers: number]>> =
+  {
+    vgg16: [138_357_544, 15.47, 16],
+    vgg19: [143_667_240, 19.632, 19],
+    plain18: [11_689_512 - PROJECTIONS_OF_BASIC_BLOCKS, 1.795, 18],
+    plain34: [21_797_672 - PROJECTIONS_OF_BASIC_BLOCKS, 3.644, 34],
+  };
+
+/**
+ * [parameters, millions of multiply-adds, layers] for ten classes and 32 × 32 pixels. The papers: 19.4 M (ResNet-1202), 1.7 M (ResNet-164),
+ * 10.2 M (ResNet-1001), 11.0 M (WRN-16-8), 36.5 M (WRN-28-10); wide
+ * networks count their projections as two layers more.
+ */
+const OTHER_CIFAR_SIZES: Readonly<Record<string, readonly [parameters: number, millions: number, layers: number]>> = {
+  resnet1202: [19_421_274, 2829.2, 1202],
+  plain20: [269_722, 40.6, 20],
+  plain32: [464_154, 68.9, 32],
+  plain44: [658_586, 97.2, 44],
+  plain56: [853_018, 125.5, 56],
+  resnet20v2: [269_722, 40.6, 20],
+  resnet56v2: [853_018, 125.5, 56],
+  resnet110v2: [1_727_962, 252.9, 110],
+  resnet164v2: [1_703_258, 247.6, 164],
+  resnet1001v2: [10_327_706, 1491, 1001],
+  'wrn-16-8': [10_961_370, 1548.1, 14],
+  'wrn-28-10': [36_479_194, 5243.3, 26],
+  speednet: [1_973_186, 146.9, 8],
+};
+
+test('the catalogue is these models', () => {
+  const sizes = [CIFAR_SIZES, IMAGENET_SIZES, OTHER_IMAGENET_SIZES, OTHER_CIFAR_SIZES];
+  assert.deepEqual([...MODEL_NAMES].sort(), sizes.flatMap((table) => Object.keys(table)).sort());
 });
+
+for (const [name, [parameters, billions, depth]] of Object.entries(OTHER_IMAGENET_SIZES)) {
+  test(`${name} at 224 pixels has the published size`, () => {
+    const { numParameters, multiplyAdds, layers } = model(name, { classes: 1000, stem: 'imagenet' }, 224);
+    assert.deepEqual([numParameters, Math.round(multiplyAdds / 1e6) / 1000, layers], [parameters, billions, depth]);
+  });
+}
+
+for (const [name, [parameters, millions, depth]] of Object.entries(OTHER_CIFAR_SIZES)) {
+  test(`${name} has its size`, () => {
+    const { numParameters, multiplyAdds, layers } = model(name);
+    assert.deepEqual([numParameters, Math.round(multiplyAdds / 1e5) / 10, layers], [parameters, millions, depth]);
+  });
+}
 
 for (const [name, [parameters, thousands]] of Object.entries(CIFAR_SIZES)) {
   test(`${name} has the published size`, () => {
@@ -64,6 +112,39 @@ for (const [name, [parameters, billions]] of Object.entries(IMAGENET_SIZES)) {
     assert.equal(`resnet${layers}`, name);
   });
 }
+
+test('option C projects in every block', () => {
+  const blocks = (name: string, shortcut: 'B' | 'C') =>
+    model(name, { shortcut }).parameters.filter((parameter) => parameter.name.endsWith('downsample.0.weight')).length;
+  assert.deepEqual([blocks('resnet20', 'B'), blocks('resnet20', 'C')], [2, 9]);
+  assert.deepEqual([blocks('resnet34', 'B'), blocks('resnet34', 'C')], [3, 16]);
+});
+
+test('a ResNet without shortcuts is the plain network', () => {
+  for (const [residual, plain] of [
+    ['resnet20', 'plain20'],
+    ['resnet18', 'plain18'],
+  ] as const) {
+    const without = model(residual, { shortcut: 'none' });
+    assert.deepEqual(without.parameters, model(plain).parameters);
+    assert.equal(without.multiplyAdds, model(plain).multiplyAdds);
+  }
+});
+
+test('VGG for small images: one dense layer after the last map', () => {
+  const { numParameters, parameters, layers } = model('vgg16');
+  assert.deepEqual([numParameters, layers, parameters.at(-2)!.shape], [14_719_818, 14, [512, 10]]);
+});
+
+test("names of VGG are torchvision's", () => {
+  const names = model('vgg16', { stem: 'imagenet' }, 64).parameters.map(({ name }) => name);
+  const places = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28].map((place) => `features.${place}`);
+  const layers = [...places, 'classifier.0', 'classifier.3', 'classifier.6'];
+  assert.deepEqual(
+    names,
+    layers.flatMap((layer) => [`${layer}.weight`, `${layer}.bias`]),
+  );
+});
 
 test('projection shortcuts of a CIFAR ResNet: two convolutions and their norms more, no layer more', () => {
   const [a, b] = (['A', 'B'] as const).map((shortcut) => model('resnet20', { shortcut }));
@@ -97,11 +178,11 @@ test('images of an odd size are taken by every model with a stride', () => {
 
 test('an unknown model is told, with the nearest one', () => {
   const known =
-    'Known: resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, resnet101, resnet152.';
+    'Known: resnet20, resnet32, resnet44, resnet56, resnet110, resnet1202, resnet18, resnet34, resnet50, resnet101, resnet152, plain20, plain32, plain44, plain56, plain18, plain34, vgg16, vgg19, resnet20v2, resnet56v2, resnet110v2, resnet164v2, resnet1001v2, wrn-16-8, wrn-28-10, speednet.';
   const { code, exitCode, message } = errorOf(() => model('resnet151'));
   assert.deepEqual([code, exitCode], ['DTRAIN_MODEL_UNKNOWN', 3]);
   assert.equal(message, `model.name: unknown model resnet151 (did you mean resnet101?). ${known}`);
-  assert.equal(errorOf(() => model('vgg')).message, `model.name: unknown model vgg. ${known}`);
+  assert.equal(errorOf(() => model('vgg')).message, `model.name: unknown model vgg (did you mean vgg16?). ${known}`);
 });
 
 // Names and layouts

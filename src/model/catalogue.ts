@@ -6,20 +6,86 @@ import type { Engine } from '../graph/engine.js';
 import type { RecordedOperation } from '../graph/recording.js';
 import type { Tensor4D } from '../graph/tfjs.js';
 import { DescribingNet, type ModelFunction, type ParameterSpec, type StatisticsSpec } from './net.js';
-import { cifarResNet, IMAGENET_DEPTHS, imagenetResNet, type Shortcut, type Stem } from './resnet.js';
+import { preActivationResNet } from './preact-resnet.js';
+import { cifarResNet, imagenetResNet, type Shortcut, type Stem } from './resnet.js';
+import { speedNet } from './speed-net.js';
+import { vgg } from './vgg.js';
 
-/** Depths 6n + 2 of the CIFAR family. */
-const CIFAR_DEPTHS: readonly number[] = [20, 32, 44, 56, 110];
+/** The code of a model, once the options are known. */
+type Maker = (options: Omit<ModelOptions, 'name'>) => ModelFunction;
 
-/** `resnet20` … `resnet110`, `resnet18` … `resnet152`. */
-export const MODEL_NAMES: readonly string[] = [...CIFAR_DEPTHS, ...IMAGENET_DEPTHS].map((depth) => `resnet${depth}`);
+const cifar =
+  (depth: number): Maker =>
+  ({ classes, shortcut }) =>
+    cifarResNet(depth, classes, shortcut);
+const imagenet =
+  (depth: number): Maker =>
+  ({ classes, stem, shortcut }) =>
+    imagenetResNet(depth, classes, stem, shortcut);
+/** Without shortcuts, whatever the options say. */
+const plain =
+  (maker: Maker): Maker =>
+  (options) =>
+    maker({ ...options, shortcut: 'none' });
+const preActivation =
+  (units: number, bottleneck: boolean): Maker =>
+  ({ classes, shortcut }) =>
+    // Bottlenecks widen in their first stage too; the paper projects there.
+    preActivationResNet({
+      units,
+      bottleneck,
+      width: 1,
+      classes,
+      shortcut: bottleneck && shortcut === 'A' ? 'B' : shortcut,
+    });
+/** Zagoruyko and Komodakis project where dimensions grow. */
+const wide =
+  (depth: number, width: number): Maker =>
+  ({ classes }) =>
+    preActivationResNet({ units: (depth - 4) / 6, bottleneck: false, width, classes, shortcut: 'B' });
+const vggOf =
+  (depth: number): Maker =>
+  ({ classes, stem }) =>
+    vgg(depth, classes, stem);
+
+const MAKERS: Readonly<Record<string, Maker>> = {
+  resnet20: cifar(20),
+  resnet32: cifar(32),
+  resnet44: cifar(44),
+  resnet56: cifar(56),
+  resnet110: cifar(110),
+  resnet1202: cifar(1202),
+  resnet18: imagenet(18),
+  resnet34: imagenet(34),
+  resnet50: imagenet(50),
+  resnet101: imagenet(101),
+  resnet152: imagenet(152),
+  plain20: plain(cifar(20)),
+  plain32: plain(cifar(32)),
+  plain44: plain(cifar(44)),
+  plain56: plain(cifar(56)),
+  plain18: plain(imagenet(18)),
+  plain34: plain(imagenet(34)),
+  vgg16: vggOf(16),
+  vgg19: vggOf(19),
+  resnet20v2: preActivation(3, false),
+  resnet56v2: preActivation(9, false),
+  resnet110v2: preActivation(18, false),
+  resnet164v2: preActivation(18, true),
+  resnet1001v2: preActivation(111, true),
+  'wrn-16-8': wide(16, 8),
+  'wrn-28-10': wide(28, 10),
+  speednet: ({ classes }) => speedNet(classes),
+};
+
+export const MODEL_NAMES: readonly string[] = Object.keys(MAKERS);
 
 export interface ModelOptions {
   readonly name: string;
   readonly classes: number;
-  /** For the CIFAR family; the ImageNet family projects. */
+  /** The ImageNet family takes A as B; plain and wide networks, VGG and speednet have their own. */
   readonly shortcut: Shortcut;
-  /** For the ImageNet family; the CIFAR family has one stem. */
+  /** For the ImageNet family and VGG; the others are for small images. */
   readonly stem: Stem;
 }
 
@@ -65,10 +131,10 @@ export function makeModel(engine: Engine, options: ModelOptions, imageSize: Imag
   };
 }
 
-function modelFunction({ name, classes, shortcut, stem }: ModelOptions): ModelFunction {
-  if (!MODEL_NAMES.includes(name)) throw unknownModel(name);
-  const depth = Number(name.slice('resnet'.length));
-  return IMAGENET_DEPTHS.includes(depth) ? imagenetResNet(depth, classes, stem) : cifarResNet(depth, classes, shortcut);
+function modelFunction({ name, ...options }: ModelOptions): ModelFunction {
+  const maker = Object.hasOwn(MAKERS, name) ? MAKERS[name] : undefined;
+  if (!maker) throw unknownModel(name);
+  return maker(options);
 }
 
 /** Counted over recorded operations: a kernel's size times the positions it is applied at. */

@@ -11,18 +11,24 @@ export interface ConvOptions {
   /** Height and width of the kernel; odd. */
   readonly size: number;
   readonly stride?: number;
+  /** Adds a bias a filter, which starts at 0: for networks without batch normalisation. */
+  readonly bias?: boolean;
 }
 
 /**
- * Convolution without bias (batch normalisation follows), padded by (size − 1) / 2 on each side as PyTorch does.
+ * Convolution, by default without bias (batch normalisation follows), padded by (size − 1) / 2 on each side as PyTorch does.
  * He initialisation: normal, variance 2 / (size² · input channels) (He et al., arXiv 1502.01852, equation 10).
  */
-export function conv2d(net: Net, name: string, xNHWC: Tensor4D, { filters, size, stride = 1 }: ConvOptions): Tensor4D {
+export function conv2d(net: Net, name: string, xNHWC: Tensor4D, options: ConvOptions): Tensor4D {
+  const { filters, size, stride = 1, bias = false } = options;
   const channels = xNHWC.shape[3];
   const deviation = Math.sqrt(2 / (size * size * channels));
   const kernelHWIO = net.parameter(`${name}.weight`, [size, size, channels, filters], { deviation }) as Tensor4D;
-  if (stride === 1) return tf.conv2d(xNHWC, kernelHWIO, 1, 'same');
-  return tf.conv2d(padSpatially(xNHWC, size, stride), kernelHWIO, stride, 'valid');
+  const y =
+    stride === 1
+      ? tf.conv2d(xNHWC, kernelHWIO, 1, 'same')
+      : tf.conv2d(padSpatially(xNHWC, size, stride), kernelHWIO, stride, 'valid');
+  return bias ? tf.add(y, net.parameter(`${name}.bias`, [filters], { value: 0 })) : y;
 }
 
 /**
@@ -50,11 +56,14 @@ export function batchNorm(net: Net, name: string, xNHWC: Tensor4D): Tensor4D {
   return net.normalize(name, xNHWC, scaleC, offsetC);
 }
 
-/** Fully connected layer with bias; weights start with the variance of PyTorch's default, 1 / (3 · inputs). */
-export function dense(net: Net, name: string, xNC: Tensor2D, units: number): Tensor2D {
+/**
+ * Fully connected layer with bias. Weights start normal with `variance` / inputs: 1 / 3 is the variance of PyTorch's default, 2 is He
+ * initialisation, for a layer that a ReLU follows.
+ */
+export function dense(net: Net, name: string, xNC: Tensor2D, units: number, variance: number = 1 / 3): Tensor2D {
   const inputs = xNC.shape[1];
   const weight = net.parameter(`${name}.weight`, [inputs, units], {
-    deviation: Math.sqrt(1 / (3 * inputs)),
+    deviation: Math.sqrt(variance / inputs),
   }) as Tensor2D;
   const bias = net.parameter(`${name}.bias`, [units], { value: 0 }) as Tensor1D;
   return tf.add(tf.matMul(xNC, weight), bias);
@@ -71,6 +80,11 @@ const LOWEST_FLOAT = -3.4028234663852886e38;
 export function maxPool3x3(xNHWC: Tensor4D): Tensor4D {
   const padded = tf.pad4d(xNHWC, [NO_PADDING, [1, 1], [1, 1], NO_PADDING], LOWEST_FLOAT);
   return tf.maxPool(padded, 3, 2, 'valid');
+}
+
+/** Maximum pooling over squares of `size` without overlap; what does not fill a square at the right and bottom is left out. */
+export function maxPool(xNHWC: Tensor4D, size: number): Tensor4D {
+  return tf.maxPool(xNHWC, size, size, 'valid');
 }
 
 /** Every second pixel in height and width: a 1×1 average pool with stride 2, whose gradient tfjs has. */

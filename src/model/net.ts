@@ -38,6 +38,8 @@ export interface Statistics {
 export interface Net {
   /** The parameter `name`, of that shape. */
   parameter(name: string, shape: Shape, initial: Initial): Tensor;
+  /** In training sets a `rate` of the elements to 0 and divides the others by 1 - rate (Srivastava et al. 2014); else `x` itself. */
+  dropout<T extends Tensor>(x: T, rate: number): T;
   /** Batch normalisation of layer `name`: with the batch's statistics in training, with the running ones in evaluation. */
   normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D;
 }
@@ -62,6 +64,10 @@ export class DescribingNet implements Net {
     if (this.parameters.some((known) => known.name === name)) throw internalError(`two parameters are called ${name}`);
     this.parameters.push({ name, shape, initial });
     return this.#placeholder(shape);
+  }
+
+  dropout<T extends Tensor>(x: T): T {
+    return x;
   }
 
   normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
@@ -93,12 +99,31 @@ abstract class BoundNet implements Net {
     return this.#values[index]!;
   }
 
+  abstract dropout<T extends Tensor>(x: T, rate: number): T;
   abstract normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D;
 }
+
+/** Uniform numbers in [0, 1) for the `index`-th dropout of a step: other ones in every step. */
+export type DropoutDraws = (shape: Shape, index: number) => Tensor;
 
 /** Training: batch statistics, which are collected in order. The collected tensors are kept; the caller disposes them. */
 export class TrainingNet extends BoundNet {
   readonly batchStatistics: Statistics[] = [];
+  readonly #draws: DropoutDraws | undefined;
+  #numDropouts = 0;
+
+  /** Without `draws`, dropout drops nothing. */
+  constructor(specs: readonly ParameterSpec[], values: readonly Tensor[], draws?: DropoutDraws) {
+    super(specs, values);
+    this.#draws = draws;
+  }
+
+  dropout<T extends Tensor>(x: T, rate: number): T {
+    const index = this.#numDropouts++;
+    if (!this.#draws || rate === 0) return x;
+    const kept = tf.cast(tf.greaterEqual(this.#draws(x.shape, index), rate), 'float32');
+    return tf.mul(x, tf.mul(kept, 1 / (1 - rate))) as T;
+  }
 
   normalize(_name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
     const { y, meanC, varianceC } = batchNormTraining(xNHWC, scaleC, offsetC, BATCH_NORM_EPSILON);
@@ -115,6 +140,10 @@ export class EvaluationNet extends BoundNet {
   constructor(specs: readonly ParameterSpec[], values: readonly Tensor[], statistics: readonly Statistics[]) {
     super(specs, values);
     this.#statistics = statistics;
+  }
+
+  dropout<T extends Tensor>(x: T): T {
+    return x;
   }
 
   normalize(_name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {

@@ -2,14 +2,18 @@
  * Residual networks (He, Zhang, Ren, Sun: "Deep residual learning for image recognition", arXiv 1512.03385).
  *
  * Two families: the paper's CIFAR networks of depth 6n + 2 (section 4.2), and its ImageNet networks (table 1) as torchvision has them.
+ * Each without shortcuts is the plain network that the paper compares with.
  * Parameter names are torchvision's, so that weights pass between the two.
  */
 import { type Tensor4D, tf } from '../graph/tfjs.js';
 import { batchNorm, conv2d, dense, globalAveragePool, maxPool3x3, padChannels, subsample } from './layers.js';
 import type { ModelFunction, Net } from './net.js';
 
-/** How a shortcut changes size (section 3.3): A pads with zeros, B projects by a 1×1 convolution where dimensions grow. */
-export type Shortcut = 'A' | 'B';
+/**
+ * The shortcuts (section 3.3): A pads with zeros where dimensions grow, B projects there by a 1×1 convolution, C projects everywhere.
+ * `none` leaves them out: the paper's plain networks.
+ */
+export type Shortcut = 'A' | 'B' | 'C' | 'none';
 export type Stem = 'cifar' | 'imagenet';
 
 interface BlockOptions {
@@ -41,16 +45,16 @@ const STAGES: Readonly<Record<number, { block: Block; blocks: readonly [number, 
   152: { block: bottleneckBlock, blocks: [3, 8, 36, 3] },
 };
 
-/** Depths of the ImageNet family. */
-export const IMAGENET_DEPTHS: readonly number[] = Object.keys(STAGES).map(Number);
-
-/** Table 1, with projection shortcuts. The CIFAR stem (3×3, stride 1, no pooling) keeps small images from vanishing. */
-export function imagenetResNet(depth: number, classes: number, stem: Stem): ModelFunction {
+/**
+ * Table 1. Option A is taken as B here, as in torchvision. The CIFAR stem (3×3, stride 1, no pooling) keeps small images from vanishing.
+ */
+export function imagenetResNet(depth: number, classes: number, stem: Stem, asked: Shortcut): ModelFunction {
+  const shortcut = asked === 'A' ? 'B' : asked;
   const { block, blocks } = STAGES[depth]!;
   return (net, images) => {
     let x = stem === 'imagenet' ? imagenetStem(net, images) : cifarStem(net, images);
     for (const [i, count] of blocks.entries()) {
-      const options = { blocks: count, filters: 64 * 2 ** i, stride: i === 0 ? 1 : 2, shortcut: 'B' } as const;
+      const options = { blocks: count, filters: 64 * 2 ** i, stride: i === 0 ? 1 : 2, shortcut };
       x = stage(net, `layer${i + 1}`, x, block, options);
     }
     return dense(net, 'fc', globalAveragePool(x), classes);
@@ -88,7 +92,7 @@ function basicBlock(net: Net, name: string, x: Tensor4D, { filters, stride, shor
   y = tf.relu(batchNorm(net, `${name}.bn1`, y));
   y = conv2d(net, `${name}.conv2`, y, { filters, size: 3 });
   y = batchNorm(net, `${name}.bn2`, y);
-  return tf.relu(tf.add(y, shortcutOf(net, name, x, { filters, stride, shortcut })));
+  return tf.relu(joined(net, name, x, y, { filters, stride, shortcut }));
 }
 
 /** Figure 5, right: 1×1, 3×3 and 1×1 convolutions; the last has four times the filters. The 3×3 has the stride, as in torchvision. */
@@ -97,12 +101,17 @@ function bottleneckBlock(net: Net, name: string, x: Tensor4D, { filters, stride,
   let y = tf.relu(batchNorm(net, `${name}.bn1`, conv2d(net, `${name}.conv1`, x, { filters, size: 1 })));
   y = tf.relu(batchNorm(net, `${name}.bn2`, conv2d(net, `${name}.conv2`, y, { filters, size: 3, stride })));
   y = batchNorm(net, `${name}.bn3`, conv2d(net, `${name}.conv3`, y, { filters: wide, size: 1 }));
-  return tf.relu(tf.add(y, shortcutOf(net, name, x, { filters: wide, stride, shortcut })));
+  return tf.relu(joined(net, name, x, y, { filters: wide, stride, shortcut }));
 }
 
-/** The identity where dimensions stay; else option A or B of section 3.3. */
+/** Equations 1 and 2: `y` plus the shortcut from `x`; `y` alone in a plain network. */
+function joined(net: Net, name: string, x: Tensor4D, y: Tensor4D, options: BlockOptions): Tensor4D {
+  return options.shortcut === 'none' ? y : tf.add(y, shortcutOf(net, name, x, options));
+}
+
+/** The identity where dimensions stay (but in option C); else zeros or a projection. */
 function shortcutOf(net: Net, name: string, x: Tensor4D, { filters, stride, shortcut }: BlockOptions): Tensor4D {
-  if (stride === 1 && x.shape[3] === filters) return x;
+  if (shortcut !== 'C' && stride === 1 && x.shape[3] === filters) return x;
   if (shortcut === 'A') return padChannels(subsample(x, stride), filters);
   const projected = conv2d(net, `${name}.downsample.0`, x, { filters, size: 1, stride });
   return batchNorm(net, `${name}.downsample.1`, projected);

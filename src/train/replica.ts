@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import type { RankGroup } from '../collective/rank-group.js';
 import { DtrainError, ExitCode, placeText } from '../core/errors.js';
 import type { Phase } from '../core/events.js';
+import { drawWords, Purpose } from '../core/philox.js';
 import { Scope } from '../core/scope.js';
 import { type AugmentationDraws, type AugmentationOptions, drawAugmentation } from '../data/augmentation.js';
 import { attr } from '../tensorflow/attribute.js';
@@ -60,7 +61,7 @@ export interface StepReport {
   readonly stopRequested: boolean;
 }
 
-/** Handles of one shard's feeds: indices, cropYX, flip, cutoutYX. */
+/** Handles of one shard's feeds: indices, cropYX, flip, cutoutYX, dropoutKey. */
 type Feed = readonly TensorHandle[];
 
 const XLA = [attr.bool('_XlaMustCompile', true)];
@@ -109,7 +110,7 @@ export class Replica {
   }
 
   /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
-  #feed({ ids, epochs }: StepBatch, feeds: Scope): Feed[] {
+  #feed({ step, ids, epochs }: StepBatch, feeds: Scope): Feed[] {
     const { shards, program, augmentation, device } = this.#options;
     const n = program.shardBatch;
     return range(shards.first, shards.end).map((shard) => {
@@ -121,6 +122,7 @@ export class Replica {
         feeds.use(tensorFrom(this.#runtime, device, cropYX, [n, 2])),
         feeds.use(tensorFrom(this.#runtime, device, flip, [n])),
         feeds.use(tensorFrom(this.#runtime, device, cutoutYX, [n, 2])),
+        feeds.use(tensorFrom(this.#runtime, device, dropoutKey(augmentation.seed, step, shard), [2])),
       ];
     });
   }
@@ -222,6 +224,12 @@ export class Replica {
       this.#owned.use(tensorFrom(this.#runtime, device, labels, [count])),
     ];
   }
+}
+
+/** Of the shard and not of the rank, so that any number of ranks drops the same. */
+function dropoutKey(seed: number, step: number, shard: number): Int32Array {
+  const [a, b] = drawWords(seed, Purpose.dropout, step, shard);
+  return Int32Array.of(a | 0, b | 0);
 }
 
 function handles(variables: readonly Variable[]): TensorHandle[] {

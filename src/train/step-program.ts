@@ -16,7 +16,7 @@ import { softmaxCrossEntropy } from '../graph/fused-ops.js';
 import type { Precision } from '../graph/recording.js';
 import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, tf } from '../graph/tfjs.js';
 import type { Model } from '../model/catalogue.js';
-import { EvaluationNet, type Statistics, TrainingNet } from '../model/net.js';
+import { type DropoutDraws, EvaluationNet, type Statistics, TrainingNet } from '../model/net.js';
 import { momentumUpdates, type SgdOptions } from '../optim/sgd.js';
 import { attr } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
@@ -100,14 +100,17 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
   return { program, functions };
 }
 
-/** Inputs: parameters, images, labels, then indices [N], cropYX [N, 2], flip [N], cutoutYX [N, 2]. Output: the row. */
+/** Inputs: parameters, images, labels, then indices [N], cropYX [N, 2], flip [N], cutoutYX [N, 2], dropoutKey [2]. Output: the row. */
 function recordCompute(engine: Engine, name: string, model: Model, options: ProgramOptions): CompiledFunction {
   const n = options.shardBatch;
   const parameters = model.parameters.map(({ shape }) => variable(shape));
-  const inputs = [...parameters, ...splitInputs(options.train), int32([n]), int32([n, 2]), int32([n]), int32([n, 2])];
+  const feed = [int32([n]), int32([n, 2]), int32([n]), int32([n, 2]), int32([2])];
+  const inputs = [...parameters, ...splitInputs(options.train), ...feed];
   return engine.recordFunction({ name, precision: options.precision }, inputs, (recorded) => {
     const values = recorded.slice(0, parameters.length).map((input) => input.value());
-    const [images, labels, indices, cropYX, flip, cutoutYX] = recorded.slice(parameters.length) as SixInputs;
+    const [images, labels, indices, cropYX, flip, cutoutYX, dropoutKey] = recorded.slice(
+      parameters.length,
+    ) as SevenInputs;
     const source = { ...options.train, imagesMHWC: images.raw, normalization: options.normalization };
     const draws = { cropYX: cropYX.value(), flip: flip.value(), cutoutYX: cutoutYX.value() };
     const batch = augmentedImages(engine, source, indices.value(), draws, options.augment);
@@ -118,6 +121,7 @@ function recordCompute(engine: Engine, name: string, model: Model, options: Prog
       batch,
       labelsN,
       options.labelSmoothing,
+      dropoutDraws(engine, dropoutKey.value()),
     );
     const flat = [
       ...gradients.map((gradient) => tf.reshape(gradient, [gradient.size])),
@@ -132,7 +136,25 @@ function recordCompute(engine: Engine, name: string, model: Model, options: Prog
   });
 }
 
-type SixInputs = [RecordedInput, RecordedInput, RecordedInput, RecordedInput, RecordedInput, RecordedInput];
+type SevenInputs = [
+  RecordedInput,
+  RecordedInput,
+  RecordedInput,
+  RecordedInput,
+  RecordedInput,
+  RecordedInput,
+  RecordedInput,
+];
+
+/** Numbers for dropout, from a key of two words that is another one in every step and shard. */
+export function dropoutDraws(engine: Engine, key: Tensor): DropoutDraws {
+  const attributes = [attr.type('T', DType.int32), attr.type('Tseed', DType.int32), attr.type('dtype', DType.float32)];
+  return (shape, index) => {
+    const own = tf.add(key, tf.tensor1d([index, 0], 'int32'));
+    const extents = tf.tensor1d([...shape], 'int32');
+    return engine.tensor(engine.operation('StatelessRandomUniform', [extents, own], attributes, 1).outputs[0]!);
+  };
+}
 
 interface LossAndGradients {
   readonly loss: Scalar;
@@ -149,11 +171,12 @@ export function lossAndGradients(
   imagesNHWC: Tensor,
   labelsN: Tensor,
   labelSmoothing: number,
+  dropout?: DropoutDraws,
 ): LossAndGradients {
   let statistics: readonly Statistics[] = [];
   let correct: Scalar | undefined;
   const forward = (...values: Tensor[]): Scalar => {
-    const net = new TrainingNet(model.parameters, values);
+    const net = new TrainingNet(model.parameters, values, dropout);
     const logitsNK = model.forward(net, imagesNHWC as never) as Tensor2D;
     statistics = net.batchStatistics;
     correct = tf.keep(fractionCorrect(logitsNK, labelsN));
