@@ -8,6 +8,7 @@ import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, 
 import { makeModel } from '../src/model/catalogue.js';
 import { type RecordedProgram, recordProgram } from '../src/train/step-program.js';
 import { relativeL2 } from './support/assert-close.js';
+import { PLAIN_SGD } from './support/one-rank.js';
 import { type HostTensor, normals, record, recorded, type TensorCode } from './support/recorded-function.js';
 import { CPU_0, testRuntime } from './support/test-runtime.js';
 
@@ -26,7 +27,9 @@ function program(name: string, stem: 'cifar' | 'imagenet', precision: Precision)
     normalization: { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2] },
     augment: { crop: 4, flip: true, cutout: 8 },
     labelSmoothing: 0.1,
-    sgd: { momentum: 0.9, nesterov: true, weightDecay: 1e-4 },
+    optimizer: { ...PLAIN_SGD, momentum: 0.9, nesterov: true, weightDecay: 1e-4 },
+    ema: 0,
+    evaluationFlip: false,
   }).functions;
 }
 

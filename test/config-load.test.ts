@@ -155,7 +155,7 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     'section without keys',
     'train:\n',
     [
-      'run.yaml:1:7 train: expected keys (epochs, maxSteps, globalBatch, logicalShards, threadsPerWorker, precision, compile, seed, labelSmoothing, ema), got nothing.',
+      'run.yaml:1:7 train: expected keys (epochs, maxSteps, globalBatch, logicalShards, threadsPerWorker, precision, compile, seed, labelSmoothing, ema, accumulate), got nothing.',
     ],
   ],
   [
@@ -163,7 +163,11 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     'data: {augment: none}\n',
     ['run.yaml:1:17 data.augment: expected keys (crop, flip, cutout), got "none".'],
   ],
-  ['list for a section', 'evaluation: [1]\n', ['run.yaml:1:13 evaluation: expected keys (everyEpochs), got [1].']],
+  [
+    'list for a section',
+    'evaluation: [1]\n',
+    ['run.yaml:1:13 evaluation: expected keys (everyEpochs, flip), got [1].'],
+  ],
   [
     'keys for a value',
     'train: {seed: {a: 1}}\n',
@@ -209,11 +213,6 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     ['run.yaml:1:17 model.module: expected null, got "./net.mjs". A network of your own is not in this version yet.'],
   ],
   [
-    'later: ema',
-    'train: {ema: 0.999}\n',
-    ['run.yaml:1:14 train.ema: expected 0, got 0.999. Averaged weights are not in this version yet.'],
-  ],
-  [
     'later: all-reduce',
     'allReduce: {kind: tensorflow, dtype: bfloat16}\n',
     [
@@ -247,7 +246,7 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     [
       'run.yaml:1:1 unknown key schedul (did you mean schedule?)',
       'run.yaml:3:11 train.epochs: expected a whole number from 1 to 100000, got 0.',
-      'run.yaml:5:3 unknown key train.nope. Keys of train: epochs, maxSteps, globalBatch, logicalShards, threadsPerWorker, precision, compile, seed, labelSmoothing, ema.',
+      'run.yaml:5:3 unknown key train.nope. Keys of train: epochs, maxSteps, globalBatch, logicalShards, threadsPerWorker, precision, compile, seed, labelSmoothing, ema, accumulate.',
       'run.yaml:6:3 duplicate key train.seed, first at line 4.',
       'run.yaml:8:12 data.shuffle: expected true or false, got "no". Write false.',
     ],
@@ -271,7 +270,7 @@ const BAD_OVERRIDES: readonly (readonly [override: string, message: string])[] =
   ['__proto__=1', `override __proto__=1: unknown key __proto__. Sections: ${SECTIONS}.`],
   [
     'train.__proto__=1',
-    'override train.__proto__=1: unknown key train.__proto__. Keys of train: epochs, maxSteps, globalBatch, logicalShards, threadsPerWorker, precision, compile, seed, labelSmoothing, ema.',
+    'override train.__proto__=1: unknown key train.__proto__. Keys of train: epochs, maxSteps, globalBatch, logicalShards, threadsPerWorker, precision, compile, seed, labelSmoothing, ema, accumulate.',
   ],
   ['train.epochs=0', 'override train.epochs=0: expected a whole number from 1 to 100000, got 0.'],
   ['train.epochs=', 'override train.epochs=: expected a whole number from 1 to 100000, got nothing.'],

@@ -20,10 +20,22 @@ const CONTRACT_DEFAULTS = {
     seed: 0,
     labelSmoothing: 0,
     ema: 0,
+    accumulate: 1,
   },
-  optimizer: { name: 'sgd', momentum: 0.9, nesterov: false, weightDecay: 0.0001 },
-  schedule: { name: 'multi-step', learningRate: 0.1, warmupEpochs: 0, milestones: [82, 123], factor: 0.1 },
-  evaluation: { everyEpochs: 1 },
+  optimizer: {
+    name: 'sgd',
+    momentum: 0.9,
+    nesterov: false,
+    weightDecay: 0.0001,
+    decoupled: false,
+    exempt: 'none',
+    clipNorm: 0,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    trust: 0.001,
+  },
+  schedule: { name: 'multi-step', learningRate: 0.1, warmupEpochs: 0, milestones: [82, 123], factor: 0.1, power: 1 },
+  evaluation: { everyEpochs: 1, flip: false },
   checkpoint: { everyEpochs: 1, everySteps: null, keep: 3 },
   allReduce: { kind: 'shared-memory', dtype: 'float32', timeoutSeconds: 60, exact: true },
   cluster: { hosts: null, hostRank: null, trustedNetwork: false },
@@ -34,7 +46,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 41);
+  assert.equal(CONFIG_KEYS.length, 50);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);
@@ -53,6 +65,7 @@ test('every number that counts something has a unit', () => {
     'train.globalBatch': 'images',
     'train.logicalShards': 'shards',
     'train.threadsPerWorker': 'threads',
+    'train.accumulate': 'parts',
     'schedule.warmupEpochs': 'epochs',
     'schedule.milestones': 'epochs',
     'evaluation.everyEpochs': 'epochs',

@@ -9,6 +9,7 @@ import { makeModel } from '../src/model/catalogue.js';
 import { liveHandles } from '../src/tensorflow/tensor-handle.js';
 import { type RecordedProgram, recordProgram } from '../src/train/step-program.js';
 import { assertClose } from './support/assert-close.js';
+import { PLAIN_SGD } from './support/one-rank.js';
 import {
   eager,
   floats,
@@ -446,7 +447,9 @@ function program(name: string, stem: 'cifar' | 'imagenet', shardBatch: number): 
     normalization: { mean: [0.5, 0.5, 0.5], std: [0.2, 0.2, 0.2] },
     augment: { crop: 4, flip: true, cutout: 8 },
     labelSmoothing: 0.1,
-    sgd: { momentum: 0.9, nesterov: true, weightDecay: 1e-4 },
+    optimizer: { ...PLAIN_SGD, momentum: 0.9, nesterov: true, weightDecay: 1e-4 },
+    ema: 0,
+    evaluationFlip: false,
   }).functions;
 }
 
@@ -481,8 +484,8 @@ const EXPECTED_COUNTS = {
     'ReadVariableOp 59, Relu 19, ReluGrad 19, Reshape 66, Slice 4, SoftmaxCrossEntropyWithLogits 1, ' +
     'SplitV 2, Sub 6, Sum 1',
   update:
-    'Add 59, AssignSubVariableOp 1, Const 123, Mul 60, Placeholder 121, ReadVariableOp 60, Reshape 60, ' +
-    'ResourceApplyMomentum 59, SplitV 1, Sub 1',
+    'Add 59, AssignSubVariableOp 1, Const 123, Mul 60, Placeholder 122, ReadVariableOp 60, Reshape 60, ' +
+    'ResourceApplyMomentum 59, SplitV 1, Sub 1, Unpack 1',
   evaluate:
     'Add 11, ArgMax 1, AvgPool 2, BatchMatMulV2 1, Cast 2, Const 25, Conv2D 19, FusedBatchNormV3 19, ' +
     'GatherV2 2, Mean 1, Mul 1, OneHot 1, PadV2 4, Placeholder 63, ReadVariableOp 60, Relu 19, Reshape 2, ' +

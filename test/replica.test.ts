@@ -203,7 +203,7 @@ test('a step of two shards is the mean of two steps, bit for bit: gradients, sta
 test('weight decay reaches every parameter, norms and biases too', () => {
   const decay = 0.25;
   using plain = oneRank(residualModel, images(4));
-  using decayed = oneRank(residualModel, images(4), { sgd: { momentum: 0, nesterov: false, weightDecay: decay } });
+  using decayed = oneRank(residualModel, images(4), { optimizer: { weightDecay: decay } });
   for (const rank of [plain, decayed]) rank.step(0.5);
   const before = weightsOf(residualModel).parameters;
   for (const [i, { name }] of residualModel.parameters.entries()) {
@@ -215,7 +215,7 @@ test('weight decay reaches every parameter, norms and biases too', () => {
 });
 
 test('momentum is kept from step to step: after two steps with no rate it is 1.5 gradients', () => {
-  using rank = oneRank(residualModel, images(4), { sgd: { momentum: 0.5, nesterov: false, weightDecay: 0 } });
+  using rank = oneRank(residualModel, images(4), { optimizer: { momentum: 0.5 } });
   for (let step = 0; step < 2; step++) rank.step(0);
   const gradients = rank.gradients();
   for (const [i, momentum] of rank.state().momenta.entries()) {

@@ -14,7 +14,7 @@ interface GoldenSchedules {
 
 const RELATIVE_TOLERANCE = 1e-8;
 
-const base: Schedule = { name: 'constant', learningRate: 0.1, warmupEpochs: 0, milestones: [], factor: 0.1 };
+const base: Schedule = { name: 'constant', learningRate: 0.1, warmupEpochs: 0, milestones: [], factor: 0.1, power: 1 };
 
 /** The rates of all steps. */
 function curve(schedule: Partial<Schedule>, stepsPerEpoch: number, totalSteps: number): number[] {

@@ -47,18 +47,22 @@ export function derive(config: RunConfig, machine: Workers & { readonly trainIma
 
 /** As `derive`, without the data set. */
 export function deriveBatch(config: RunConfig, { workers, device, cores }: Workers): BatchPlan {
-  const { globalBatch, logicalShards, threadsPerWorker } = config.train;
-  const shards = logicalShards ?? workers;
+  const { globalBatch, logicalShards, threadsPerWorker, accumulate } = config.train;
+  const shards = (logicalShards ?? workers) * accumulate;
   const flag = device === undefined ? '' : `--${device}s `;
   const mistakes: string[] = [];
-  if (shards % workers !== 0) {
+  if ((logicalShards ?? workers) % workers !== 0) {
     const cure = logicalShards === null ? '' : orWorkers(logicalShards, workers, flag);
-    mistakes.push(notAMultiple(config, 'train.logicalShards', shards, workers, count(workers, 'rank'), cure));
+    mistakes.push(
+      notAMultiple(config, 'train.logicalShards', shards / accumulate, workers, count(workers, 'rank'), cure),
+    );
   }
   if (globalBatch % shards !== 0) {
     const unit =
-      logicalShards === null ? count(workers, 'rank') : `${count(shards, 'logical shard')} (train.logicalShards)`;
-    const cure = logicalShards === null ? orWorkers(globalBatch, workers, flag) : '';
+      logicalShards === null && accumulate === 1
+        ? count(workers, 'rank')
+        : `${count(shards, 'logical shard')} (${accumulate === 1 ? '' : 'train.accumulate times '}${logicalShards === null ? 'workers' : 'train.logicalShards'})`;
+    const cure = logicalShards === null && accumulate === 1 ? orWorkers(globalBatch, workers, flag) : '';
     mistakes.push(notAMultiple(config, 'train.globalBatch', globalBatch, shards, unit, cure));
   }
   if (mistakes.length > 0)
@@ -69,13 +73,13 @@ export function deriveBatch(config: RunConfig, { workers, device, cores }: Worke
     shardsPerRank: shards / workers,
     shardBatch: globalBatch / shards,
     localBatch: globalBatch / workers,
-    threadsPerWorker: threadsPerWorker ?? Math.max(1, Math.floor(cores / shards)),
+    threadsPerWorker: threadsPerWorker ?? Math.max(1, Math.floor(cores / (shards / accumulate))),
   };
 }
 
 /** The most workers, at most `available`, whose shares of the configured batch are whole. At least 1. */
 export function fittingWorkers({ train }: RunConfig, available: number): number {
-  const total = train.logicalShards ?? train.globalBatch;
+  const total = train.logicalShards ?? train.globalBatch / train.accumulate;
   for (let workers = available; workers > 1; workers--) {
     if (total % workers === 0) return workers;
   }

@@ -271,19 +271,24 @@ export const runConfigSchema = section('A run of dtrain.', {
       seed: key(integer(0, 4_294_967_295), 0, 'Of all random numbers: first weights, order, augmentation.'),
       labelSmoothing: key(numberBelow(0, 1), 0, 'Part of the target that is spread evenly over all classes.'),
       ema: key(
-        only(0),
+        numberBelow(0, 1),
         0,
-        'Decay per step of a running average of the weights, for evaluation.',
-        laterWhen((value) => typeof value === 'number' && value > 0, 'Averaged weights are not in this version yet.'),
+        'Decay per step of running averages of the weights and of the batch-norm statistics, which evaluation then takes; a checkpoint holds both. 0: none.',
+      ),
+      accumulate: key(
+        integer(1, 1024),
+        1,
+        'Parts in which a worker computes its share of a step, one after the other, so that fewer images are in memory at once. Multiplies the logical shards.',
+        { unit: 'parts' },
       ),
     }),
   ),
   optimizer: part(
     section('How gradients change the weights.', {
       name: key(
-        choice('sgd'),
+        choice('sgd', 'adamw', 'lars', 'muon'),
         'sgd',
-        'The optimizer: v = momentum v + g + weightDecay w, then w = w - learningRate v.',
+        'The optimizer. sgd: v = momentum v + g + weightDecay w, then w = w - learningRate v. adamw: with decoupled decay, momentum is its first beta. lars: sgd with the gradient of each matrix scaled to the length of its weights. muon: orthogonalised momentum with decoupled decay for matrices, sgd for the first and last of them, norms and biases.',
       ),
       momentum: key(numberBelow(0, 1), 0.9, 'Part of the last update that is kept.'),
       nesterov: key(
@@ -291,15 +296,33 @@ export const runConfigSchema = section('A run of dtrain.', {
         false,
         "Nesterov's form of the momentum: w = w - learningRate (g + weightDecay w + momentum v).",
       ),
-      weightDecay: key(number(0, 1), 0.0001, 'Of all weights, biases and batch-norm scales.'),
+      weightDecay: key(number(0, 1), 0.0001, 'Of all weights but those of optimizer.exempt.'),
+      decoupled: key(
+        flag,
+        false,
+        'Weight decay apart from the gradient: w = w - learningRate weightDecay w, for sgd and lars. adamw and muon do so always.',
+      ),
+      exempt: key(
+        choice('none', 'norms-and-biases'),
+        'none',
+        'What has no weight decay: none, everything has; norms-and-biases, parameters of one axis have not.',
+      ),
+      clipNorm: key(
+        number(0, 1_000_000),
+        0,
+        'The longest gradient, over all parameters; a longer one is shortened to that. 0: no limit.',
+      ),
+      beta2: key(numberBelow(0, 1), 0.999, 'Part of the mean squared gradient of adamw that is kept.'),
+      epsilon: key(numberAbove(0, 1), 1e-8, 'Added to the divisors of adamw and lars.'),
+      trust: key(numberAbove(0, 100), 0.001, 'Length of a step of lars, as a part of the length of the weights.'),
     }),
   ),
   schedule: part(
     section('The learning rate over the run.', {
       name: key(
-        choice('constant', 'multi-step', 'cosine', 'one-cycle'),
+        choice('constant', 'multi-step', 'cosine', 'one-cycle', 'polynomial'),
         'multi-step',
-        'After the warm-up: constant; multi-step, multiplied by schedule.factor at each of schedule.milestones; cosine, along half a cosine to 0 at the end of the run; one-cycle, from a 25th up to the highest along half a cosine, and down to almost 0 at the end of the run along another. The end of the run is that of train.epochs; train.maxSteps cuts a run short without changing its steps.',
+        'After the warm-up: constant; multi-step, multiplied by schedule.factor at each of schedule.milestones; cosine, along half a cosine to 0 at the end of the run; one-cycle, from a 25th up to the highest along half a cosine, and down to almost 0 at the end of the run along another; polynomial, to 0 at the end of the run as the schedule.power-th power of what is left of it. The end of the run is that of train.epochs; train.maxSteps cuts a run short without changing its steps.',
       ),
       learningRate: key(numberAbove(0, 1000), 0.1, 'The highest learning rate.'),
       warmupEpochs: key(
@@ -315,6 +338,7 @@ export const runConfigSchema = section('A run of dtrain.', {
         { unit: 'epochs' },
       ),
       factor: key(numberAbove(0, 1), 0.1, 'What multi-step multiplies the learning rate by.'),
+      power: key(numberAbove(0, 10), 1, 'Exponent of polynomial; 1 is a straight line.'),
     }),
   ),
   evaluation: part(
@@ -322,6 +346,7 @@ export const runConfigSchema = section('A run of dtrain.', {
       everyEpochs: key(integer(0, 100_000), 1, 'Evaluation at each so many epochs, and at the last. 0: never.', {
         unit: 'epochs',
       }),
+      flip: key(flag, false, 'Each image is judged by the mean of its logits and those of its mirror image.'),
     }),
   ),
   checkpoint: part(

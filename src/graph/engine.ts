@@ -26,6 +26,7 @@ export type InputSpec =
 
 /** What `build` gets for an input. `value()` is a tfjs tensor (float32, int32, bool); `raw` is the graph's own value. */
 export interface RecordedInput {
+  readonly shape: Shape;
   readonly raw: GraphValue;
   value(): Tensor;
 }
@@ -115,6 +116,11 @@ export class Engine {
     return recording.add(type, values, attributes, numOutputs);
   }
 
+  /** The value of a variable as it is after the operations `after`, which change it. */
+  readAgain(variable: RecordedInput, after: readonly Operation[]): Tensor {
+    return this.tensor(this.#read(this.#currentRecording(), variable.raw, variable.shape, after));
+  }
+
   /** A placeholder of the current recording, for shapes without values. */
   placeholder(shape: Shape): Tensor {
     const recording = this.#currentRecording();
@@ -143,12 +149,13 @@ export class Engine {
     const shape = spec.kind === 'variable' ? [] : [attr.shape('shape', spec.shape)];
     const placeholder = recording.add('Placeholder', [], [type, ...shape], 1).outputs[0]!;
     if (spec.kind === 'tensor') {
-      return { placeholder, recorded: { raw: placeholder, value: () => this.tensor(placeholder) } };
+      return { placeholder, recorded: { shape: spec.shape, raw: placeholder, value: () => this.tensor(placeholder) } };
     }
     let value: Tensor | undefined;
     return {
       placeholder,
       recorded: {
+        shape: spec.shape,
         raw: placeholder,
         value: () => (value ??= this.tensor(this.#read(recording, placeholder, spec.shape))),
       },
@@ -156,9 +163,9 @@ export class Engine {
   }
 
   /** The value of a variable; its shape is stated, since a handle does not tell it. */
-  #read(recording: Recording, handle: GraphValue, shape: Shape): GraphValue {
+  #read(recording: Recording, handle: GraphValue, shape: Shape, after: readonly Operation[] = []): GraphValue {
     const read = {
-      oper: recording.builder.add('ReadVariableOp', [handle.output], [attr.type('dtype', DType.float32)]),
+      oper: recording.builder.add('ReadVariableOp', [handle.output], [attr.type('dtype', DType.float32)], after),
       index: 0,
     };
     recording.builder.setShape(read, shape);

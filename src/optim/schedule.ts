@@ -10,13 +10,14 @@
 
 /** The `schedule` part of the configuration. Keys that the schedule does not use are ignored. */
 export interface Schedule {
-  readonly name: 'constant' | 'multi-step' | 'cosine' | 'one-cycle';
+  readonly name: 'constant' | 'multi-step' | 'cosine' | 'one-cycle' | 'polynomial';
   /** The base rate; one-cycle: the peak. */
   readonly learningRate: number;
   /** One-cycle: the length of its rise; 0 means 30 % of the run. */
   readonly warmupEpochs: number;
   readonly milestones: readonly number[];
   readonly factor: number;
+  readonly power: number;
 }
 
 /** The rate of the step after `step` finished ones. `stepsPerEpoch` is images / globalBatch and may be a fraction. */
@@ -33,6 +34,10 @@ export function learningRateAt(schedule: Schedule, step: number, stepsPerEpoch: 
       return step < warmupSteps ? warmedUp : cosineRate(learningRate, step - warmupSteps, totalSteps - warmupSteps);
     case 'one-cycle':
       return oneCycleRate(learningRate, step, totalSteps, warmupSteps || ONE_CYCLE_RISE_FRACTION * totalSteps);
+    case 'polynomial':
+      return step < warmupSteps
+        ? warmedUp
+        : learningRate * Math.max(0, 1 - (step - warmupSteps) / (totalSteps - warmupSteps)) ** schedule.power;
     default:
       return name satisfies never;
   }

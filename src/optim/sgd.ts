@@ -26,12 +26,14 @@ export interface SgdState {
   /** Of the parameters' shapes, in order. */
   readonly gradients: readonly Tensor[];
   readonly learningRate: Tensor;
+  /** Options' momentum as a tensor, where there is one already. */
+  readonly momentum?: Tensor;
 }
 
 /** One operation a parameter; they are effects of the recorded function. */
 export function momentumUpdates(engine: Engine, state: SgdState, options: SgdOptions): Operation[] {
   const { parameters, momenta, gradients, learningRate } = state;
-  const momentum = tf.scalar(options.momentum);
+  const momentum = state.momentum ?? tf.scalar(options.momentum);
   const attributes = [FLOAT_T, attr.bool('use_nesterov', options.nesterov)];
   return parameters.map((parameter, i) => {
     const gradient = decayed(gradients[i]!, parameter, options.weightDecay);

@@ -19,7 +19,8 @@ import { type Model, makeModel } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
 import { readWeights } from '../train/checkpoint.js';
-import { allocateState, stateViews } from '../train/replica-state.js';
+import { allocateState } from '../train/replica-state.js';
+import { writeFirstWeights } from '../train/state-transfer.js';
 import { type RecordedProgram, recordProgram } from '../train/step-program.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
@@ -88,11 +89,13 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     normalization: data.normalization,
     augment: config.data.augment,
     labelSmoothing: config.train.labelSmoothing,
-    sgd: config.optimizer,
+    optimizer: config.optimizer,
+    ema: config.train.ema,
+    evaluationFlip: config.evaluation.flip,
   });
   const { layout } = recorded.program;
   const state = allocateState(layout);
-  writeWeights(state, beginningWeights(options, config, model), recorded);
+  writeFirstWeights(state, layout, beginningWeights(options, config, model));
   const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
   const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
   const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };
@@ -151,13 +154,6 @@ function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model
     means: model.statistics.map(({ channels }) => new Float32Array(channels)),
     variances: model.statistics.map(({ channels }) => new Float32Array(channels).fill(1)),
   };
-}
-
-function writeWeights(state: Float32Array, weights: Weights, { program }: RecordedProgram): void {
-  const views = stateViews(state, program.layout);
-  for (const [i, values] of weights.parameters.entries()) views.parameters[i]!.set(values);
-  for (const [i, values] of weights.means.entries()) views.means[i]!.set(values);
-  for (const [i, values] of weights.variances.entries()) views.variances[i]!.set(values);
 }
 
 async function prepareRanks({ config, devices, batch, data, recorded, arena, state, pool }: Assembly): Promise<void> {

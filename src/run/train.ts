@@ -12,7 +12,7 @@ import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { CheckpointEvent, EndEvent, EvaluationEvent, RunStartEvent, TrainEvent } from '../core/events.js';
 import { removeOldCheckpoints, saveCheckpoint } from '../train/checkpoint.js';
-import { stateViews } from '../train/replica-state.js';
+import { checkpointTensors } from '../train/state-transfer.js';
 import { type Assembly, assemble } from './assemble.js';
 import { Coordinator, rounded, roundedDown } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
@@ -145,7 +145,6 @@ class TrainingRun {
     const differing = hashes.findIndex((hash) => hash !== hashes[0]);
     if (differing !== -1) throw replicasDiffer(this.#step, differing);
     await pool.run(0, 'exportState', { state });
-    const { parameters, momenta, means, variances } = stateViews(state, recorded.program.layout);
     const content = {
       state: {
         step: this.#step,
@@ -157,8 +156,7 @@ class TrainingRun {
         normalization: data.normalization,
       },
       configYaml: printConfig(config),
-      weights: { parameters, means, variances },
-      momenta,
+      ...checkpointTensors(state, recorded.program.layout),
     };
     const path = saveCheckpoint(this.#directory.checkpoints, model, content, isBest);
     removeOldCheckpoints(this.#directory.checkpoints, config.checkpoint.keep);

@@ -3,7 +3,7 @@
  *
  *   RUN/checkpoints/step-1200/
  *     weights.safetensors     parameters and running statistics, named and laid out as torchvision's
- *     optimizer.safetensors   momenta, named after their parameters
+ *     optimizer.safetensors   momenta, named after their parameters, and what else training goes on with (state-transfer.ts)
  *     state.msgpack           step, epoch, best accuracy, classes, normalisation
  *     config.yaml             the resolved configuration
  *     manifest.json           written last: size and SHA-256 of each file
@@ -41,6 +41,8 @@ export interface CheckpointContent {
   readonly weights: Weights;
   /** Momenta in the order and layout of the model's parameters. */
   readonly momenta: readonly Float32Array[];
+  /** Further tensors of the optimizer's file, per prefix of their names: in the order and layout of the model. */
+  readonly extra?: ReadonlyMap<string, Weights>;
 }
 
 const FORMAT_VERSION = 1;
@@ -139,20 +141,33 @@ export function readWeights(file: string, model: Model): Weights {
 
 /** Momenta of a checkpoint, in the order of the model's parameters. @throws exit 6. */
 export function readMomenta(file: string, model: Model): readonly Float32Array[] {
-  return fromTorch({ parameters: model.parameters, statistics: [] }, decodeSafetensors(readFile(file), file), file)
-    .parameters;
+  const all = decodeSafetensors(readFile(file), file);
+  const plain = new Map([...all].filter(([name]) => !name.includes('/')));
+  return fromTorch({ parameters: model.parameters, statistics: [] }, plain, file).parameters;
+}
+
+/** The tensors `PREFIX/NAME` of an optimizer's file: parameters, and statistics where there are some. @throws exit 6. */
+export function readExtra(file: string, model: Model, prefix: string, withStatistics: boolean): Weights {
+  const all = decodeSafetensors(readFile(file), file);
+  const own = [...all].filter(([name]) => name.startsWith(`${prefix}/`));
+  const tensors = new Map(own.map(([name, tensor]) => [name.slice(prefix.length + 1), tensor]));
+  const statistics = withStatistics ? model.statistics : [];
+  return fromTorch({ parameters: model.parameters, statistics }, tensors, `${file}: ${prefix}/`);
 }
 
 function encoded(
   model: Model,
-  { state, configYaml, weights, momenta }: CheckpointContent,
+  { state, configYaml, weights, momenta, extra = new Map() }: CheckpointContent,
 ): Record<FileName, Uint8Array> {
   const withoutStatistics = { parameters: model.parameters, statistics: [] };
+  const optimizerTensors = toTorch(withoutStatistics, { parameters: momenta, means: [], variances: [] });
+  for (const [prefix, tensors] of extra) {
+    const described = tensors.means.length > 0 ? model : withoutStatistics;
+    for (const [name, tensor] of toTorch(described, tensors)) optimizerTensors.set(`${prefix}/${name}`, tensor);
+  }
   return {
     'weights.safetensors': encodeSafetensors(toTorch(model, weights)),
-    'optimizer.safetensors': encodeSafetensors(
-      toTorch(withoutStatistics, { parameters: momenta, means: [], variances: [] }),
-    ),
+    'optimizer.safetensors': encodeSafetensors(optimizerTensors),
     'state.msgpack': encodeState(state as unknown as StateValue),
     'config.yaml': Buffer.from(configYaml),
   };

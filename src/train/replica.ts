@@ -12,6 +12,7 @@ import type { Phase } from '../core/events.js';
 import { drawWords, Purpose } from '../core/philox.js';
 import { Scope } from '../core/scope.js';
 import { type AugmentationDraws, type AugmentationOptions, drawAugmentation } from '../data/augmentation.js';
+import { ratesOf } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
 import { type Execution, execute } from '../tensorflow/execute.js';
 import type { Runtime } from '../tensorflow/runtime.js';
@@ -74,8 +75,10 @@ export class Replica {
   readonly #group: RankGroup;
   readonly #options: ReplicaOptions;
   readonly #parameters: readonly Variable[];
-  readonly #momenta: readonly Variable[];
+  readonly #slots: readonly (readonly Variable[])[];
   readonly #statistics: Variable;
+  /** Averaged weights and statistics; empty without train.ema. */
+  readonly #averages: readonly Variable[];
   readonly #trainSplit: readonly TensorHandle[];
   readonly #testSplit: readonly TensorHandle[];
   readonly #meanRow: TensorHandle;
@@ -90,8 +93,11 @@ export class Replica {
     const views = stateViews(options.state, layout);
     const variable = (values: Float32Array, i: number) => this.#variable(values, layout.parameterShapes[i]!);
     this.#parameters = views.parameters.map(variable);
-    this.#momenta = views.momenta.map(variable);
+    this.#slots = views.slots.map((slot) => slot.map(variable));
     this.#statistics = this.#variable(views.statistics, [2, layout.numChannels]);
+    this.#averages = views.averages
+      ? [...views.averages.parameters.map(variable), this.#variable(views.averages.statistics, [2, layout.numChannels])]
+      : [];
     this.#trainSplit = this.#split(train);
     this.#testSplit = this.#split(test);
     this.#meanRow = this.#owned.use(tensorOver(runtime, device, group.result, [layout.length]));
@@ -144,12 +150,16 @@ export class Replica {
     this.#group.allReduceMean();
   }
 
-  /** Momentum SGD from the mean row, in place. */
-  #update({ learningRate }: StepBatch): void {
+  /** The optimizer's step from the mean row, in place. */
+  #update({ step, learningRate }: StepBatch): void {
     const { program, device } = this.#options;
-    using rate = tensorFrom(this.#runtime, device, Float32Array.of(learningRate), []);
-    const state = [...handles(this.#parameters), ...handles(this.#momenta), this.#statistics.handle];
-    this.#run({ name: program.update, inputs: [...state, this.#meanRow, rate], numOutputs: 0 });
+    const { optimizer, ema } = program;
+    const values = Float32Array.from(ratesOf(learningRate, step, optimizer));
+    using rates = tensorFrom(this.#runtime, device, values, [values.length]);
+    // The first average is the weights themselves, as in PyTorch's AveragedModel.
+    using averageRate = tensorFrom(this.#runtime, device, Float32Array.of(step === 1 ? 1 : 1 - ema), []);
+    const inputs = [...handles(this.#variables), this.#meanRow, rates, averageRate];
+    this.#run({ name: program.update, inputs, numOutputs: 0 });
   }
 
   /** Loss and accuracy of the global batch; all ranks see the same, so all of them stop where it is not finite. */
@@ -166,7 +176,8 @@ export class Replica {
     const n = program.evaluationBatch;
     const ids = Int32Array.from({ length: n }, (_, i) => first + Math.min(i, count - 1)); // the last image again where there are no more
     using indices = tensorFrom(this.#runtime, device, ids, [n]);
-    const inputs = [...handles(this.#parameters), this.#statistics.handle, ...this.#testSplit, indices];
+    const weights = this.#averages.length > 0 ? this.#averages : [...this.#parameters, this.#statistics];
+    const inputs = [...handles(weights), ...this.#testSplit, indices];
     const [lossOutput, predictedOutput] = this.#run({ name: program.evaluate, inputs, numOutputs: 2 });
     using loss = lossOutput!;
     using predicted = predictedOutput!;
@@ -176,18 +187,19 @@ export class Replica {
     };
   }
 
-  /** Writes parameters, momenta and running statistics into `state` (replica-state.ts). */
+  /** Writes parameters, optimizer's slots, running statistics and averages into `state` (replica-state.ts). */
   exportState(state: Float32Array): void {
     const views: StateViews = stateViews(state, this.#options.program.layout);
-    for (const [i, parameter] of this.#parameters.entries()) parameter.readInto(views.parameters[i]!);
-    for (const [i, momentum] of this.#momenta.entries()) momentum.readInto(views.momenta[i]!);
-    this.#statistics.readInto(views.statistics);
+    const { averages } = views;
+    const targets = [...views.parameters, ...views.slots.flat(), views.statistics];
+    if (averages) targets.push(...averages.parameters, averages.statistics);
+    for (const [i, variable] of this.#variables.entries()) variable.readInto(targets[i]!);
   }
 
   /** SHA-256 of the whole state, hexadecimal: equal on all ranks. */
   stateHash(): string {
     const hash = createHash('sha256');
-    for (const variable of [...this.#parameters, ...this.#momenta, this.#statistics]) {
+    for (const variable of this.#variables) {
       using value = variable.value();
       hash.update(value.read());
     }
@@ -207,6 +219,11 @@ export class Replica {
     } catch (error) {
       throw placed(error, { rank: this.#group.rank, step, phase });
     }
+  }
+
+  /** All that a step changes, in the order of `update`'s inputs. */
+  get #variables(): readonly Variable[] {
+    return [...this.#parameters, ...this.#slots.flat(), this.#statistics, ...this.#averages];
   }
 
   #run(execution: Omit<Execution, 'device'>): TensorHandle[] {

@@ -20,13 +20,22 @@ export interface RowLayout {
   /** Indices into the row. */
   readonly loss: number;
   readonly correct: number;
+  /** What the optimizer keeps of each parameter (optim/optimizer.ts). */
+  readonly slots: readonly string[];
+  /** Whether running averages of weights and statistics are kept. */
+  readonly averages: boolean;
   /** Floats. */
   readonly length: number;
 }
 
-export function rowLayout(parameterShapes: readonly Shape[], channels: readonly number[]): RowLayout {
+export function rowLayout(
+  parameterShapes: readonly Shape[],
+  channels: readonly number[],
+  { slots, averages }: Pick<RowLayout, 'slots' | 'averages'> = { slots: ['momentum'], averages: false },
+): RowLayout {
   const numGradients = parameterShapes.reduce((sum, shape) => sum + sizeOf(shape), 0);
   const numChannels = channels.reduce((sum, count) => sum + count, 0);
   const loss = numGradients + 2 * numChannels;
-  return { parameterShapes, numGradients, channels, numChannels, loss, correct: loss + 1, length: loss + 2 };
+  const row = { numGradients, channels, numChannels, loss, correct: loss + 1, length: loss + 2 };
+  return { parameterShapes, ...row, slots, averages };
 }

@@ -2,7 +2,7 @@
  * The step as recorded functions: `compute`, `update` and `evaluate`.
  *
  *   compute   parameters, data set, indices, random draws  →  one row: gradients, batch statistics, loss, correct
- *   update    parameters, momenta, running statistics, the mean row, learning rate  →  (all in place)
+ *   update    parameters, optimizer's slots, running statistics, their averages, the mean row, rates  →  (all in place)
  *   evaluate  parameters, running statistics, data set, indices  →  loss and predicted class of each image
  *
  * Idea: the main thread records them once; what it hands to the ranks is plain data (names and sizes), and each rank runs the same
@@ -14,10 +14,11 @@ import type { Shape } from '../core/shape.js';
 import type { CompiledFunction, Engine, InputSpec, RecordedInput } from '../graph/engine.js';
 import { softmaxCrossEntropy } from '../graph/fused-ops.js';
 import type { Precision } from '../graph/recording.js';
-import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, tf } from '../graph/tfjs.js';
+import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, tf } from '../graph/tfjs.js';
 import type { Model } from '../model/catalogue.js';
 import { type DropoutDraws, EvaluationNet, type Statistics, TrainingNet } from '../model/net.js';
-import { momentumUpdates, type SgdOptions } from '../optim/sgd.js';
+import { moveAverage, optimizerUpdates } from '../optim/optimizer.js';
+import { NUM_RATES, type OptimizerOptions, optimizerSlots } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
 import type { Operation } from '../tensorflow/graph-builder.js';
@@ -43,7 +44,11 @@ export interface ProgramOptions {
   readonly normalization: Normalization;
   readonly augment: AugmentOptions;
   readonly labelSmoothing: number;
-  readonly sgd: SgdOptions;
+  readonly optimizer: OptimizerOptions;
+  /** Decay per step of the averaged weights; 0: none are kept. */
+  readonly ema: number;
+  /** Evaluate each image and its mirror image, and take the mean of their logits. */
+  readonly evaluationFlip: boolean;
 }
 
 /** What a rank needs to run the functions. Plain data. */
@@ -55,6 +60,8 @@ export interface StepProgram {
   readonly shardBatch: number;
   readonly evaluationBatch: number;
   readonly layout: RowLayout;
+  readonly optimizer: OptimizerOptions;
+  readonly ema: number;
 }
 
 export interface RecordedProgram {
@@ -81,11 +88,12 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
   const layout = rowLayout(
     model.parameters.map(({ shape }) => shape),
     model.statistics.map(({ channels }) => channels),
+    { slots: optimizerSlots(options.optimizer), averages: options.ema > 0 },
   );
   const suffix = `${model.name}_${numPrograms++}`; // names are one space in the context
   const functions = {
     compute: recordCompute(engine, `Compute_${suffix}`, model, options),
-    update: recordUpdate(engine, `Update_${suffix}`, layout, options.sgd),
+    update: recordUpdate(engine, `Update_${suffix}`, layout, options.optimizer),
     evaluate: recordEvaluate(engine, `Evaluate_${suffix}`, model, layout, options),
   };
   const program = {
@@ -96,6 +104,8 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
     shardBatch: options.shardBatch,
     evaluationBatch: options.evaluationBatch,
     layout,
+    optimizer: options.optimizer,
+    ema: options.ema,
   };
   return { program, functions };
 }
@@ -196,26 +206,42 @@ function fractionCorrect(logitsNK: Tensor2D, labelsN: Tensor): Scalar {
   return tf.mean(tf.cast(tf.equal(tf.argMax(logitsNK, 1), labelsN), 'float32'));
 }
 
-/** Inputs: parameters, momenta, running statistics [2, channels], row, learning rate. */
-function recordUpdate(engine: Engine, name: string, layout: RowLayout, sgd: SgdOptions): CompiledFunction {
+/**
+ * Inputs: parameters, the optimizer's slots, running statistics [2, channels]; with averages those of parameters and statistics; then the
+ * row, the optimizer's rates and the rate of the averages.
+ */
+function recordUpdate(engine: Engine, name: string, layout: RowLayout, optimizer: OptimizerOptions): CompiledFunction {
   const variables = layout.parameterShapes.map(variable);
-  const numVariables = variables.length;
-  const inputs = [...variables, ...variables, variable([2, layout.numChannels]), float32([layout.length]), float32([])];
+  const statisticsSpec = variable([2, layout.numChannels]);
+  const averagesSpecs = layout.averages ? [...variables, statisticsSpec] : [];
+  const slotsSpecs = layout.slots.flatMap(() => variables);
+  const state = [...variables, ...slotsSpecs, statisticsSpec, ...averagesSpecs];
+  const inputs = [...state, float32([layout.length]), float32([NUM_RATES]), float32([])];
   return engine.recordFunction({ name, precision: 'float32' }, inputs, (recorded) => {
-    const parameters = recorded.slice(0, numVariables);
-    const momenta = recorded.slice(numVariables, 2 * numVariables);
-    const [running, row, learningRate] = recorded.slice(2 * numVariables) as [
-      RecordedInput,
-      RecordedInput,
-      RecordedInput,
-    ];
+    const take = taker(recorded);
+    const parameters = take(variables.length);
+    const slots = layout.slots.map(() => take(variables.length));
+    const running = take(1)[0]!;
+    const averages = take(averagesSpecs.length);
+    const [row, rates, averageRate] = take(3) as [RecordedInput, RecordedInput, RecordedInput];
     const { gradients, statistics } = splitRow(row.value(), layout);
-    const effects = [
-      ...momentumUpdates(engine, { parameters, momenta, gradients, learningRate: learningRate.value() }, sgd),
-      moveStatistics(engine, running, statistics),
-    ];
-    return { outputs: [], effects };
+    const updates = optimizerUpdates(engine, { parameters, slots, gradients, rates: rates.value() }, optimizer);
+    const moved = moveStatistics(engine, running, statistics);
+    const averaged = averages.map((average, i) => {
+      const now = engine.readAgain(parameters[i] ?? running, updates[i] ?? [moved]);
+      return moveAverage(engine, average, now, averageRate.value());
+    });
+    return { outputs: [], effects: [...updates.flat(), moved, ...averaged] };
   });
+}
+
+/** Gives the next so many of a list, each time it is called. */
+function taker<T>(items: readonly T[]): (count: number) => readonly T[] {
+  let at = 0;
+  return (count) => {
+    at += count;
+    return items.slice(at - count, at);
+  };
 }
 
 function splitRow(row: Tensor, layout: RowLayout): { gradients: Tensor[]; statistics: Tensor } {
@@ -252,10 +278,14 @@ function recordEvaluate(
     const [running, images, labels, indices] = recorded.slice(parameters.length) as FourInputs;
     const source: ImageSource = { ...options.test, imagesMHWC: images.raw, normalization: options.normalization };
     const batch = plainImages(engine, source, indices.value());
-    const net = new EvaluationNet(model.parameters, values, splitStatistics(running.value(), layout));
-    const logitsNK = model.forward(net, batch) as Tensor2D;
+    const logitsOf = (images: Tensor4D) => {
+      const net = new EvaluationNet(model.parameters, values, splitStatistics(running.value(), layout));
+      return model.forward(net, images) as Tensor2D;
+    };
+    const plain = logitsOf(batch);
+    const logitsNK = options.evaluationFlip ? tf.mul(tf.add(plain, logitsOf(tf.reverse(batch, 2))), 0.5) : plain;
     const labelsN = tf.gather(labels.value() as Tensor1D, indices.value() as Tensor1D);
-    const lossN = softmaxCrossEntropy(targets(labelsN, model.classes, 0), logitsNK);
+    const lossN = softmaxCrossEntropy(targets(labelsN, model.classes, 0), logitsNK as Tensor2D);
     return { outputs: [lossN, tf.argMax(logitsNK, 1)] };
   });
 }

@@ -16,11 +16,12 @@ from torch.optim.lr_scheduler import (
     LinearLR,
     MultiStepLR,
     OneCycleLR,
+    PolynomialLR,
     SequentialLR,
 )
 
 
-def scheduler(sgd, name, learningRate, warmupEpochs, milestones, factor, stepsPerEpoch, totalSteps):
+def scheduler(sgd, name, learningRate, warmupEpochs, milestones, factor, power, stepsPerEpoch, totalSteps):
     steps_of = lambda epochs: math.ceil(epochs * stepsPerEpoch)
     warmup_steps = steps_of(warmupEpochs)
     if name == "one-cycle":
@@ -32,7 +33,8 @@ def scheduler(sgd, name, learningRate, warmupEpochs, milestones, factor, stepsPe
     if name == "multi-step":
         main = MultiStepLR(sgd, [steps_of(epochs) for epochs in milestones], factor)
         return ChainedScheduler([warmup, main]) if warmup else main
-    main = CosineAnnealingLR(sgd, totalSteps - warmup_steps)
+    rest = totalSteps - warmup_steps
+    main = PolynomialLR(sgd, rest, power) if name == "polynomial" else CosineAnnealingLR(sgd, rest)
     return SequentialLR(sgd, [warmup, main], [warmup_steps]) if warmup else main
 
 
@@ -48,7 +50,7 @@ def learning_rates(case):
     return rates
 
 
-def case(name, warmupEpochs=0, stepsPerEpoch=4, totalSteps=24, milestones=(), factor=0.1, learningRate=0.1):
+def case(name, warmupEpochs=0, stepsPerEpoch=4, totalSteps=24, milestones=(), factor=0.1, power=1, learningRate=0.1):
     return locals()
 
 
@@ -63,10 +65,12 @@ cases = [
     case("one-cycle"),
     case("one-cycle", totalSteps=20, learningRate=0.3),
     case("one-cycle", warmupEpochs=2, totalSteps=31),
+    case("polynomial"),
+    case("polynomial", warmupEpochs=1.5, power=2),
 ]
 golden = [
     {
-        "schedule": {key: c[key] for key in ["name", "learningRate", "warmupEpochs", "milestones", "factor"]},
+        "schedule": {key: c[key] for key in ["name", "learningRate", "warmupEpochs", "milestones", "factor", "power"]},
         "stepsPerEpoch": c["stepsPerEpoch"],
         "totalSteps": c["totalSteps"],
         "learningRates": learning_rates(c),

@@ -12,9 +12,11 @@ import { allocateSharedMemory } from '../../src/core/shared-memory.js';
 import type { Engine } from '../../src/graph/engine.js';
 import type { Model } from '../../src/model/catalogue.js';
 import type { Weights } from '../../src/model/torch-layout.js';
+import type { OptimizerOptions } from '../../src/optim/optimizer-options.js';
 import { Replica, type SplitMemory, type StepReport } from '../../src/train/replica.js';
 import { allocateState, type StateViews, stateViews } from '../../src/train/replica-state.js';
 import type { RowLayout } from '../../src/train/row-layout.js';
+import { writeFirstWeights } from '../../src/train/state-transfer.js';
 import { type ProgramOptions, type RecordedProgram, recordProgram } from '../../src/train/step-program.js';
 import { CPU_0 } from './test-runtime.js';
 
@@ -29,11 +31,25 @@ export interface Images {
 
 /** Of the step: plain gradient descent on the images as they are, unless told otherwise. */
 export type OneRankOptions = Partial<
-  Pick<ProgramOptions, 'precision' | 'xla' | 'shardBatch' | 'augment' | 'labelSmoothing' | 'sgd'>
-> & { readonly device?: string };
+  Pick<ProgramOptions, 'precision' | 'xla' | 'shardBatch' | 'augment' | 'labelSmoothing' | 'ema' | 'evaluationFlip'>
+> & { readonly device?: string; readonly optimizer?: Partial<OptimizerOptions> };
 
 /** Of the random draws of augmentation. */
 export const SEED = 0;
+
+/** Plain gradient descent. */
+export const PLAIN_SGD: OptimizerOptions = {
+  name: 'sgd',
+  momentum: 0,
+  nesterov: false,
+  weightDecay: 0,
+  decoupled: false,
+  exempt: 'none',
+  clipNorm: 0,
+  beta2: 0.999,
+  epsilon: 1e-8,
+  trust: 0.001,
+};
 
 export class OneRank {
   readonly recorded: RecordedProgram;
@@ -58,8 +74,10 @@ export class OneRank {
       normalization: images.normalization,
       augment,
       labelSmoothing: 0,
-      sgd: { momentum: 0, nesterov: false, weightDecay: 0 },
+      ema: 0,
+      evaluationFlip: false,
       ...changed,
+      optimizer: { ...PLAIN_SGD, ...changed.optimizer },
     });
     const { program } = this.recorded;
     this.#state = beginningState(program.layout, weights);
@@ -120,9 +138,6 @@ function splitMemory({ imagesNHWC, labels, height, width }: Images): SplitMemory
 
 function beginningState(layout: RowLayout, weights: Weights): Float32Array {
   const state = allocateState(layout);
-  const views = stateViews(state, layout);
-  for (const [i, values] of weights.parameters.entries()) views.parameters[i]!.set(values);
-  for (const [i, values] of weights.means.entries()) views.means[i]!.set(values);
-  for (const [i, values] of weights.variances.entries()) views.variances[i]!.set(values);
+  writeFirstWeights(state, layout, weights);
   return state;
 }
