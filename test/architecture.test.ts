@@ -32,6 +32,7 @@ const LAYERS = [
   ['graph'],
   ['model', 'optim', 'data', 'collective'],
   ['train'],
+  ['export'],
   ['run'],
   ['cli', '.'],
 ] as const;

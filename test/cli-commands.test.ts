@@ -342,6 +342,31 @@ test('export', async () => {
   const { stdout } = await runCommand(['export', 'runs/a', '--format', 'safetensors', '--out', 'a.safetensors'], {
     exportCheckpoint: call,
   });
-  assert.deepEqual(calls, [{ checkpoint: 'runs/a', format: 'safetensors', out: 'a.safetensors' }]);
+  assert.deepEqual(calls, [{ checkpoint: 'runs/a', format: 'safetensors', out: 'a.safetensors', fold: false }]);
   assert.equal(stdout, 'a.safetensors: 65 tensors, 1,100,000 bytes\n');
+  await runCommand(['export', 'runs/a', '--format', 'onnx', '--out', 'a.onnx', '--fold'], { exportCheckpoint: call });
+  assert.deepEqual(calls[1], { checkpoint: 'runs/a', format: 'onnx', out: 'a.onnx', fold: true });
+});
+
+test('predict: the most probable classes, and all of them under --json', async () => {
+  const answer = {
+    classes: ['cat', 'dog', 'frog'],
+    predictions: [
+      {
+        image: 'a.png',
+        logits: Float32Array.of(0, 1, 2),
+        probabilities: Float64Array.of(0.125, 0.25, 0.625),
+      },
+    ],
+  };
+  const { calls, call } = asked<Parameters<RunLayer['predictImages']>[0], typeof answer>(answer);
+  const plain = await runCommand(['predict', 'runs/a', 'a.png', '--top', '2'], { predictImages: call });
+  assert.deepEqual(plain, { exitCode: 0, stdout: 'a.png: frog 62.5 %, dog 25.0 %\n', stderr: '' });
+  assert.deepEqual(calls, [{ checkpoint: 'runs/a', images: ['a.png'] }]);
+  const { stdout } = await runCommand(['predict', 'runs/a', 'a.png', '--json'], { predictImages: call });
+  assert.deepEqual(JSON.parse(stdout), {
+    image: 'a.png',
+    predicted: 'frog',
+    probabilities: { cat: 0.125, dog: 0.25, frog: 0.625 },
+  });
 });

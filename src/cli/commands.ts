@@ -122,13 +122,22 @@ export const COMMANDS: readonly Command[] = [
   {
     name: 'export',
     words: '<CHECKPOINT>',
-    usage: 'dtrain export CHECKPOINT --format safetensors --out PATH',
+    usage: 'dtrain export CHECKPOINT --format safetensors|tfjs|saved-model|onnx --out PATH [--fold]',
     describe: 'writes the weights of a checkpoint for other programs',
     flags: {
-      format: { value: 'safetensors', describe: 'kind of file' },
-      out: { value: 'PATH', describe: 'the file to write' },
+      format: { value: 'NAME', describe: 'safetensors (PyTorch), tfjs, saved-model (TensorFlow) or onnx' },
+      out: { value: 'PATH', describe: 'the file to write; for tfjs and saved-model, the folder' },
+      fold: { describe: 'batch norms become part of the convolutions before them' },
     },
     run: async (flags, context) => (await import('./export-command.js')).exportCommand(flags, context),
+  },
+  {
+    name: 'predict',
+    words: '<CHECKPOINT> <IMAGE..>',
+    usage: 'dtrain predict CHECKPOINT IMAGE... [--top N] [--json]',
+    describe: 'names the most probable classes of image files',
+    flags: { top: { value: 'N', describe: 'classes to name for each image (3)' }, json },
+    run: async (flags, context) => (await import('./predict-command.js')).predictCommand(flags, context),
   },
   {
     name: 'doctor',

@@ -11,6 +11,7 @@ import type { benchStep } from '../run/bench-step.js';
 import type { describeModels } from '../run/describe-models.js';
 import type { evaluateCheckpoint } from '../run/evaluate.js';
 import type { exportCheckpoint } from '../run/export-checkpoint.js';
+import type { predictImages } from '../run/predict.js';
 import type { train } from '../run/train.js';
 
 export interface RunLayer {
@@ -21,6 +22,7 @@ export interface RunLayer {
   readonly benchScaling: typeof benchScaling;
   readonly describeModels: typeof describeModels;
   readonly exportCheckpoint: typeof exportCheckpoint;
+  readonly predictImages: typeof predictImages;
 }
 
 export const runLayer: RunLayer = {
@@ -33,4 +35,5 @@ export const runLayer: RunLayer = {
   benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
   describeModels: async (options) => (await import('../run/describe-models.js')).describeModels(options),
   exportCheckpoint: async (options) => (await import('../run/export-checkpoint.js')).exportCheckpoint(options),
+  predictImages: async (options) => (await import('../run/predict.js')).predictImages(options),
 };

@@ -55,6 +55,42 @@ export async function decodeImages(
   await Promise.all(Array.from({ length: CALLS_IN_FLIGHT }, work));
 }
 
+/**
+ * One image of any size as RGB bytes of `size`: scaled until its shorter side is `resize` pixels (or until it just covers `size`), the
+ * centre cut out. An image that has the size already is not touched. Throws DTRAIN_DATA_CORRUPT, DTRAIN_DATA_LAYOUT.
+ */
+export async function decodeScaled(
+  name: string,
+  bytes: Uint8Array,
+  size: ImageSize,
+  resize: number | null = null,
+): Promise<Uint8Array> {
+  const header = readImageHeader(name, bytes);
+  const isOfSize = header.height === size.height && header.width === size.width;
+  if (isOfSize && resize === null) return decodeOne(name, bytes, size);
+  try {
+    const scale = scaleFor(header, size, resize);
+    const [height, width] = [
+      Math.max(size.height, Math.round(header.height * scale)),
+      Math.max(size.width, Math.round(header.width * scale)),
+    ];
+    const left = Math.floor((width - size.width) / 2);
+    const top = Math.floor((height - size.height) / 2);
+    const scaled = sharp(bytes, { ignoreIcc: true, failOn: 'warning' })
+      .resize(width, height, { fit: 'fill' })
+      .extract({ left, top, ...size });
+    return toRgb(await scaled.raw().toBuffer(), size.height * size.width);
+  } catch (cause) {
+    throw dataError('DTRAIN_DATA_CORRUPT', `${name}: does not decode (${firstLine(cause)}). ${REPLACE}`, cause);
+  }
+}
+
+/** How much larger an image becomes. */
+function scaleFor({ height, width }: ImageSize, size: ImageSize, resize: number | null): number {
+  if (resize !== null) return resize / Math.min(height, width);
+  return Math.max(size.height / height, size.width / width);
+}
+
 /** sharp works on libuv's pool, which has four threads. */
 const CALLS_IN_FLIGHT = Math.min(4, os.availableParallelism());
 

@@ -49,6 +49,7 @@ export async function runCommand(
     benchScaling: absent('benchScaling'),
     describeModels: absent('describeModels'),
     exportCheckpoint: absent('exportCheckpoint'),
+    predictImages: absent('predictImages'),
     ...run,
   };
   const exitCode = await runCommandLine(words, { console, run: layer, env }, '9.9.9');
