@@ -202,7 +202,18 @@ test('--dry-run of data whose size is not known, on the devices that there are',
 
 // ——— eval ———
 
-const REPORT = { ...evaluationEvent(782, 2), classes: ['cat', 'dog'], perClass: [0.5, 0.642] };
+const REPORT = {
+  ...evaluationEvent(782, 2),
+  classes: ['cat', 'dog'],
+  perClass: [0.5, 0.642],
+  top5Accuracy: 1,
+  confusion: [
+    [2500, 2500],
+    [1790, 3210],
+  ],
+  calibration: { error: 0.0312, bins: [{ images: 0, confidence: null, accuracy: null }] },
+  mostWrong: [{ image: 3, label: 0, predicted: 1, confidence: 0.99 }],
+};
 
 test('eval: a table and the whole, or the event as the last line', async () => {
   const { calls, call } = asked<Parameters<RunLayer['evaluateCheckpoint']>[0], typeof REPORT>(REPORT);
@@ -216,10 +227,34 @@ test('eval: a table and the whole, or the event as the last line', async () => {
   );
   assert.equal(
     stdout,
-    'class  accuracy\ncat      50.0 %\ndog      64.2 %\ntest accuracy 57.1 % of 10,000 images, loss 1.2100, step 782\n',
+    `class  images  accuracy  precision
+cat     5,000    50.0 %     58.3 %
+dog     5,000    64.2 %     56.2 %
+
+label \\ given   cat   dog
+cat            2500  2500
+dog            1790  3210
+
+calibration error 3.1 %
+test accuracy 57.1 % of 10,000 images, loss 1.2100, step 782
+`,
   );
   const json = await runCommand(['eval', 'runs/a', '--json'], { evaluateCheckpoint: call });
   assert.equal(json.stdout, `${JSON.stringify(REPORT)}\n`);
+});
+
+test('eval of many classes: the largest confusions instead of a matrix, and the top-5 accuracy', async () => {
+  const names = Array.from({ length: 13 }, (_, i) => `class-${i}`);
+  const confusion = names.map((_, label) => names.map((_, given) => (label === given ? 90 : (label * given) % 7)));
+  const report = { ...REPORT, classes: names, perClass: names.map(() => 0.9), confusion, top5Accuracy: 0.987 };
+  const { stdout } = await runCommand(['eval', 'runs/a'], { evaluateCheckpoint: async () => report });
+  const lines = stdout.trimEnd().split('\n');
+  assert.deepEqual(lines.slice(15, 18), [
+    'largest confusions          images',
+    'class-1 taken for class-6        6',
+    'class-2 taken for class-3        6',
+  ]);
+  assert.equal(lines.at(-1), 'test accuracy 57.1 % of 10,000 images, top-5 98.7 %, loss 1.2100, step 782');
 });
 
 // ——— bench ———
