@@ -175,6 +175,15 @@ export function graphDefProto(nodes: readonly TensorflowNode[]): Buffer {
   return message(...nodes.map((node) => field(1, nodeProto(node))), field(4, message(field(1, PRODUCER))));
 }
 
+/** The graph without the values of its constants: for a picture of it. */
+export function graphOutlineProto(nodes: readonly TensorflowNode[]): Buffer {
+  const outline = nodes.map((node) => {
+    const shown = Object.entries(node.attributes).filter(([, value]) => !('tensor' in value));
+    return { ...node, attributes: Object.fromEntries(shown) };
+  });
+  return graphDefProto(outline);
+}
+
 function nodeProto({ name, op, inputs, attributes }: TensorflowNode): Buffer {
   const attributeFields = Object.entries(attributes).map(([key, value]) => mapEntry(5, key, attributeProto(value)));
   return message(field(1, name), field(2, op), ...inputs.map((input) => field(3, input)), ...attributeFields);

@@ -1,11 +1,10 @@
 /** Each export, run by the program it is made for, gives the logits of dtrain: relative error at most 1e-4. Run by npm run test:consumers. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { encodePng } from '../../src/core/png.js';
 import { exportCheckpoint } from '../../src/run/export-checkpoint.js';
 import { predictImages } from '../../src/run/predict.js';
@@ -13,8 +12,8 @@ import { openCheckpoint } from '../../src/train/checkpoint.js';
 import { assertClose } from '../support/assert-close.js';
 import { Chromium } from '../support/chromium.js';
 import { runTraining, temporaryFolder } from '../support/train-run.js';
+import { root, runPython } from './python.js';
 
-const root = fileURLToPath(new URL('../../../', import.meta.url));
 const COUNT = 12;
 const TOLERANCE = 1e-4;
 const IMAGE_BYTES = 32 * 32 * 3;
@@ -65,17 +64,6 @@ before(async () => {
   for (const model of ['resnet20', 'resnet18']) cases.set(model, await makeCase(model));
 });
 
-function python(variable: string, script: string, words: readonly string[]): Record<string, unknown> {
-  const binary = process.env[variable];
-  assert(binary, `${variable} is not set: run npm run test:consumers`);
-  const env = { ...process.env, CUDA_VISIBLE_DEVICES: '', TF_CPP_MIN_LOG_LEVEL: '2' };
-  const out = execFileSync(binary, [path.join(root, 'test/consumers', script), ...words], {
-    env,
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  return JSON.parse(out.toString()) as Record<string, unknown>;
-}
-
 function report(what: string, error: number, versions: unknown): void {
   console.log(`${what}: relative error ${error.toExponential(1)} (${JSON.stringify(versions)})`);
 }
@@ -83,7 +71,7 @@ function report(what: string, error: number, versions: unknown): void {
 for (const model of ['resnet20', 'resnet18']) {
   test(`${model}: TensorFlow in Python and ONNX Runtime`, () => {
     const { folder, logits, classes } = cases.get(model)!;
-    const found = python('DTRAIN_TENSORFLOW_PYTHON', 'graph_logits.py', [folder, String(COUNT)]);
+    const found = runPython('DTRAIN_TENSORFLOW_PYTHON', 'graph_logits.py', [folder, String(COUNT)]);
     for (const name of ['saved-model', 'saved-model-folded', 'onnx', 'onnx-folded']) {
       const error = assertClose(found[name] as number[], logits, TOLERANCE, name);
       report(`${model} ${name}`, error, found['versions']);
@@ -93,7 +81,7 @@ for (const model of ['resnet20', 'resnet18']) {
 
   test(`${model}: PyTorch${model === 'resnet18' ? ' and torchvision' : ''}, weights loaded strictly`, () => {
     const { folder, logits } = cases.get(model)!;
-    const found = python('DTRAIN_TORCH_PYTHON', 'torch_logits.py', [folder, String(COUNT), model]);
+    const found = runPython('DTRAIN_TORCH_PYTHON', 'torch_logits.py', [folder, String(COUNT), model]);
     report(
       `${model} safetensors`,
       assertClose(found['logits'] as number[], logits, TOLERANCE, model),
