@@ -32,7 +32,7 @@ const LAYERS = [
   ['graph'],
   ['model', 'optim', 'data', 'collective'],
   ['train'],
-  ['export'],
+  ['export', 'report'],
   ['run'],
   ['cli', '.'],
 ] as const;

@@ -15,6 +15,8 @@ const SURFACE: Readonly<Record<string, readonly string[]>> = {
   models: ['input', 'classes', 'stem', 'json'],
   export: ['format', 'out', 'fold'],
   predict: ['top', 'json'],
+  report: ['out'],
+  watch: ['port'],
   doctor: ['json'],
   setup: ['cpu', 'gpu', 'quiet'],
   'config print': ['config'],

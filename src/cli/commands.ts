@@ -140,6 +140,22 @@ export const COMMANDS: readonly Command[] = [
     run: async (flags, context) => (await import('./predict-command.js')).predictCommand(flags, context),
   },
   {
+    name: 'report',
+    words: '<RUN..>',
+    usage: 'dtrain report RUN... [--out FILE.html]',
+    describe: 'writes one page about runs: curves, confusion matrix, mistakes, configuration',
+    flags: { out: { value: 'FILE.html', describe: 'the page (RUN/report.html; of several runs, report.html)' } },
+    run: async (flags, context) => (await import('./report-command.js')).reportCommand(flags, context),
+  },
+  {
+    name: 'watch',
+    words: '<RUN>',
+    usage: 'dtrain watch RUN [--port N]',
+    describe: 'serves that page on this machine only, live',
+    flags: { port: { value: 'N', describe: 'port of the loopback interface (one that is free)' } },
+    run: async (flags, context) => (await import('./report-command.js')).watchCommand(flags, context),
+  },
+  {
     name: 'doctor',
     words: '',
     usage: 'dtrain doctor [--json]',

@@ -13,6 +13,8 @@ import type { evaluateCheckpoint } from '../run/evaluate.js';
 import type { exportCheckpoint } from '../run/export-checkpoint.js';
 import type { predictImages } from '../run/predict.js';
 import type { train } from '../run/train.js';
+import type { watchRun } from '../run/watch-server.js';
+import type { writeReport } from '../run/write-report.js';
 
 export interface RunLayer {
   readonly train: (...args: Parameters<typeof train>) => AsyncIterable<TrainEvent>;
@@ -23,6 +25,8 @@ export interface RunLayer {
   readonly describeModels: typeof describeModels;
   readonly exportCheckpoint: typeof exportCheckpoint;
   readonly predictImages: typeof predictImages;
+  readonly writeReport: typeof writeReport;
+  readonly watchRun: typeof watchRun;
 }
 
 export const runLayer: RunLayer = {
@@ -36,4 +40,6 @@ export const runLayer: RunLayer = {
   describeModels: async (options) => (await import('../run/describe-models.js')).describeModels(options),
   exportCheckpoint: async (options) => (await import('../run/export-checkpoint.js')).exportCheckpoint(options),
   predictImages: async (options) => (await import('../run/predict.js')).predictImages(options),
+  writeReport: async (options) => (await import('../run/write-report.js')).writeReport(options),
+  watchRun: async (...args) => (await import('../run/watch-server.js')).watchRun(...args),
 };

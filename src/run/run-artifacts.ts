@@ -1,5 +1,5 @@
 /**
- * What a run leaves in its folder for people beside metrics.jsonl: TensorBoard's events, environment.json, evaluation.json.
+ * What a run leaves in its folder for people beside metrics.jsonl: TensorBoard's events, environment.json, evaluation.json, report.html.
  *
  * Idea: fed by the run's events and evaluations, it never changes what the run does. Owns the open event file until disposed.
  * Must stay true: nothing here is done once a step.
@@ -21,6 +21,8 @@ import { sampleIds } from '../data/sampler.js';
 import { readNetwork } from '../export/read-network.js';
 import { graphOutlineProto, tensorflowNodes } from '../export/tensorflow-graph.js';
 import { startEngine } from '../graph/engine.js';
+import { readRun } from '../report/read-run.js';
+import { reportPage } from '../report/report-page.js';
 import type { Assembly } from './assemble.js';
 import type { EvaluationResult } from './evaluation.js';
 import { EventFile, histogram, image, scalar, text } from './event-file.js';
@@ -49,6 +51,7 @@ export class RunArtifacts {
     if (graph) this.#events.graph(graph);
   }
 
+  /** Called after the event is in metrics.jsonl, from which the page of the end is made. */
   event(event: TrainEvent): void {
     if (event.event === 'step') {
       const { step, loss, trainAccuracy, learningRate, imagesPerSecond, epoch, seconds } = event;
@@ -65,6 +68,10 @@ export class RunArtifacts {
     if (event.event === 'evaluation') {
       const { step, testLoss, testAccuracy } = event;
       this.#events.values(step, [scalar('loss/test', testLoss), scalar('accuracy/test', testAccuracy)]);
+    }
+    if (event.event === 'end') {
+      const page = reportPage({ runs: [readRun(this.#folder)], scaling: [] });
+      writeFileAtomic(path.join(this.#folder, 'report.html'), page);
     }
   }
 

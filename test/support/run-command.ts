@@ -50,6 +50,8 @@ export async function runCommand(
     describeModels: absent('describeModels'),
     exportCheckpoint: absent('exportCheckpoint'),
     predictImages: absent('predictImages'),
+    writeReport: absent('writeReport'),
+    watchRun: absent('watchRun'),
     ...run,
   };
   const exitCode = await runCommandLine(words, { console, run: layer, env }, '9.9.9');
