@@ -81,10 +81,13 @@ test('train --json: the events on standard output, one a line, and nothing else'
 test('train: the result on standard output, the rest on standard error', async () => {
   const { exitCode, stdout, stderr } = await runCommand(['--config', 'resnet20'], trains());
   assert.equal(exitCode, 0);
-  assert.match(stdout, /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nnext: /);
+  assert.match(
+    stdout,
+    /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nreport: runs\/quickstart-1\/report.html\nnext: /,
+  );
   assert.match(
     stderr,
-    /^a line for people\ndtrain 9\.9\.9: resnet20, .*\nepoch 1\/\d+ {2}step .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
+    /^dtrain: starting resnet20\na line for people\ndtrain 9\.9\.9: resnet20, .*\n {2}devices .*\n {2}data .*\n {2}run .*\nepoch 1\/\d+ {2}step .*\n {2}time .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
   );
 });
 
@@ -123,7 +126,7 @@ test('a batch that does not divide is refused before the run layer is asked', as
   assert.equal(exitCode, 3);
   assert.equal(
     stderr,
-    'override train.globalBatch=250: expected a multiple of 4 ranks, got 250. Use 248 or 252, or --gpus 5.\n',
+    'dtrain: starting resnet20\noverride train.globalBatch=250: expected a multiple of 4 ranks, got 250. Use 248 or 252, or --gpus 5.\n',
   );
 });
 
