@@ -85,6 +85,28 @@ export async function decodeScaled(
   }
 }
 
+/** Decodes images of any sizes into `into` (NHWC, exactly filled), each as decodeScaled does; calls `progress` with the number done so far. */
+export async function decodeScaledImages(
+  images: readonly EncodedImage[],
+  size: ImageSize,
+  resize: number | null,
+  into: Uint8Array,
+  progress: (done: number) => void,
+): Promise<void> {
+  sharp.cache(false);
+  sharp.concurrency(1);
+  const rest = images.entries();
+  let done = 0;
+  const work = async () => {
+    for (const [index, { name, read }] of rest) {
+      into.set(await decodeScaled(name, read(), size, resize), index * bytesOf(size));
+      done += 1;
+      progress(done);
+    }
+  };
+  await Promise.all(Array.from({ length: CALLS_IN_FLIGHT }, work));
+}
+
 /** How much larger an image becomes. */
 function scaleFor({ height, width }: ImageSize, size: ImageSize, resize: number | null): number {
   if (resize !== null) return resize / Math.min(height, width);
@@ -131,7 +153,10 @@ function* stacksOf(images: readonly EncodedImage[], size: ImageSize): Generator<
 function checkSize(name: string, got: ImageHeader, expected: ImageSize): void {
   if (got.height === expected.height && got.width === expected.width) return;
   const sizes = `expected ${expected.width}x${expected.height} pixels, got ${got.width}x${got.height}`;
-  throw dataError('DTRAIN_DATA_LAYOUT', `${name}: ${sizes}. All images of a set have one size: scale or crop them.`);
+  throw dataError(
+    'DTRAIN_DATA_LAYOUT',
+    `${name}: ${sizes}. All images of a set have one size: set data.size to scale them.`,
+  );
 }
 
 /** False for two images of which one is to be decoded alone. */

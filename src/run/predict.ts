@@ -29,7 +29,7 @@ const BATCH = 32;
 /** @throws DTRAIN_CHECKPOINT_* (exit 6), DTRAIN_DATA_* (exit 5) for an image that is missing or does not decode. */
 export async function predictImages({ checkpoint, images }: PredictOptions): Promise<PredictReport> {
   const files = images.map((name) => ({ name, bytes: readImage(name) }));
-  const { model, weights, state } = restoreModel(checkpoint, `dtrain predict ${checkpoint}`);
+  const { model, weights, state, config } = restoreModel(checkpoint, `dtrain predict ${checkpoint}`);
   const [height, width] = state.imageSize;
   const numClasses = state.classes.length;
   const predictions: Prediction[] = [];
@@ -37,7 +37,7 @@ export async function predictImages({ checkpoint, images }: PredictOptions): Pro
     const batch = files.slice(first, first + BATCH);
     const imagesNHWC = new Uint8Array(batch.length * height * width * 3);
     for (const [i, { name, bytes }] of batch.entries()) {
-      imagesNHWC.set(await decodeScaled(name, bytes, { height, width }), i * height * width * 3);
+      imagesNHWC.set(await decodeScaled(name, bytes, { height, width }, config.data.resize), i * height * width * 3);
     }
     const pixels = { imagesNHWC, count: batch.length, height, width };
     const logits = logitsOf(model, weights, state.normalization, pixels);
