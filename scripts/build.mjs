@@ -12,8 +12,14 @@ fs.rmSync('dist', { recursive: true, force: true });
 execFileSync(bin('tsc'), ['--project', 'tsconfig.json'], { stdio: 'inherit' });
 execFileSync(
   bin('asc'),
-  ['src/collective/assembly/all-reduce.ts', '--outFile', 'dist/src/collective/all-reduce.wasm', '-O3', '--enable', 'simd,threads']
-    .concat(['--importMemory', '--noExportMemory', '--sharedMemory', '--maximumMemory', '65536', '--runtime', 'stub']),
+  [
+    'src/collective/assembly/all-reduce.ts',
+    '--outFile',
+    'dist/src/collective/all-reduce.wasm',
+    '-O3',
+    '--enable',
+    'simd,threads',
+  ].concat(['--importMemory', '--noExportMemory', '--sharedMemory', '--maximumMemory', '65536', '--runtime', 'stub']),
   { stdio: 'inherit' },
 );
 fs.cpSync('src/tensorflow/requirements', 'dist/src/tensorflow/requirements', { recursive: true });

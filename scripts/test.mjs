@@ -17,5 +17,7 @@ const files = fs
   .sort()
   .map((file) => path.join('dist/test', file));
 if (files.length === 0) throw new Error(`no test file matches ${wanted.join(', ')}`);
-const { status } = spawnSync(process.execPath, ['--test', '--test-force-exit', '--test-concurrency=2', ...files], { stdio: 'inherit' });
+const { status } = spawnSync(process.execPath, ['--test', '--test-force-exit', '--test-concurrency=2', ...files], {
+  stdio: 'inherit',
+});
 process.exitCode = status ?? 1;

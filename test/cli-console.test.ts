@@ -29,7 +29,11 @@ function screen({ columns, env = {}, isQuiet = false, isJson = false }: Screen) 
   const stderr = columns === undefined ? new TextStream() : terminal(columns);
   const console = new Console({ stdout, stderr, env, isQuiet, isJson });
   const clock = { seconds: 0 };
-  const printer = new RunPrinter(console, loadConfig({ file: 'quickstart' }), () => clock.seconds);
+  const printer = new RunPrinter(
+    console,
+    loadConfig({ file: 'quickstart', overrides: ['train.globalBatch=128'] }),
+    () => clock.seconds,
+  );
   return { stdout, stderr, console, printer, clock };
 }
 

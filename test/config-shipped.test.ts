@@ -56,19 +56,19 @@ for (const name of IMAGENET_FAMILY) {
 
 test('quickstart: two epochs of CIFAR-10 in bfloat16, one cycle', () => {
   const config = loadConfig({ file: 'quickstart' });
-  assert.equal(derive(config, { workers: 2, cores: 2, trainImages: CIFAR10_IMAGES }).totalSteps, 782);
+  assert.equal(derive(config, { workers: 2, cores: 2, trainImages: CIFAR10_IMAGES }).totalSteps, 1563);
   assert.deepEqual(
     [config.train.precision, config.schedule.name, config.train.globalBatch],
-    ['bfloat16', 'one-cycle', 128],
+    ['bfloat16', 'one-cycle', 64],
   );
 });
 
-test('resnet20-fast: at most nine epochs, one cycle to 0.3, Nesterov momentum, no label smoothing', () => {
+test('resnet20-fast: at most nine epochs, one cycle to 0.08, Nesterov momentum, no label smoothing', () => {
   const { model, data, train, optimizer, schedule } = loadConfig({ file: 'resnet20-fast' });
   assert.equal(model.name, 'resnet20');
   assert.ok(train.epochs <= 9);
   assert.deepEqual([train.precision, train.labelSmoothing], ['bfloat16', 0]);
-  assert.deepEqual(data.augment, { crop: 4, flip: true, cutout: 0 });
+  assert.deepEqual(data.augment, { crop: 2, flip: true, cutout: 0 });
   assert.deepEqual(optimizer, { name: 'sgd', momentum: 0.9, nesterov: true, weightDecay: 5e-4 });
-  assert.deepEqual([schedule.name, schedule.learningRate], ['one-cycle', 0.3]);
+  assert.deepEqual([schedule.name, schedule.learningRate], ['one-cycle', 0.08]);
 });

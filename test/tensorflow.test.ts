@@ -216,12 +216,13 @@ test('an unknown operation and an unknown device are told', () => {
     "TFE_Execute Neg on /device:CPU:7: INVALID_ARGUMENT: Could not satisfy device specification '/device:CPU:7'. " +
       `enable_soft_placement=0. Supported device types [CPU]. All available devices [${JOB}${CPU_0}, ${JOB}${CPU_1}].`,
   );
-  const { code, exitCode, message } = errorOf(() => vector('/device:CPU:2', 1));
+  const { code, exitCode, message } = errorOf(() => deviceNamed(runtime, '/device:CPU:2'));
   assert.deepEqual([code, exitCode], ['DTRAIN_DEVICE', 4]);
   assert.equal(message, 'device /device:CPU:2: TensorFlow has only /device:CPU:0, /device:CPU:1.');
 });
 
 test('memory that the device has not is exit code 9, with the cure', () => {
+  // TensorFlow waits ten seconds for memory to come free.
   using extents = tensorFrom(runtime, CPU_1, Int32Array.of(2 ** 24, 2 ** 24), [2]); // 2^50 bytes: no machine gives them
   using zero = tensorFrom(runtime, CPU_1, floats(0), []);
   const attributes = [FLOAT_T, attr.type('index_type', DType.int32)];

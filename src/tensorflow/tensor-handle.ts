@@ -106,7 +106,7 @@ export function tensorFrom(
   shape: Shape,
   dtype: DType = dtypeOf(values),
 ): TensorHandle {
-  return placed(runtime, device, newTensor(runtime, values, shape, dtype));
+  return placed(runtime, deviceNamed(runtime, device), newTensor(runtime, values, shape, dtype));
 }
 
 /** A TF_Tensor with a copy of `values`; the caller deletes it. */
@@ -126,6 +126,7 @@ export function newTensor(runtime: Runtime, values: Values, shape: Shape, dtype:
  */
 export function tensorOver(runtime: Runtime, device: string, values: Values, shape: Shape): TensorHandle {
   const { c, native } = runtime;
+  const target = deviceNamed(runtime, device);
   if (native.addressOf(values) % BigInt(ALIGNMENT_BYTES) !== 0n) {
     throw internalError(
       `memory that TensorFlow is to read in place must start at a multiple of ${ALIGNMENT_BYTES} bytes`,
@@ -137,17 +138,16 @@ export function tensorOver(runtime: Runtime, device: string, values: Values, sha
   const dims = int64s(shape);
   const dtype = dtypeOf(values);
   const tensor = c.TF_NewTensor(dtype, dims, shape.length, values, values.byteLength, native.doNothing, null);
-  return placed(runtime, device, tensor);
+  return placed(runtime, target, tensor);
 }
 
 /** Takes ownership of `tensor`. int32 tensors stay in host memory, where TensorFlow's functions expect them on every device. */
-function placed(runtime: Runtime, deviceName: string, tensor: Pointer): TensorHandle {
+function placed(runtime: Runtime, device: Device, tensor: Pointer): TensorHandle {
   const { c, status } = runtime;
   const pointer = c.TFE_NewTensorHandle(tensor, status.pointer);
   c.TF_DeleteTensor(tensor);
   status.check(() => 'TFE_NewTensorHandle');
   const onHost = new TensorHandle(runtime, pointer);
-  const device = deviceNamed(runtime, deviceName);
   if (device.name === HOST_DEVICE || onHost.dtype === DType.int32) return onHost;
   using host = onHost;
   return host.copyTo(device);

@@ -28,9 +28,15 @@ export class Variable {
     this.#device = device;
     this.shape = shape;
     const attributes = [DTYPE, attr.shape('shape', shape), attr.string('shared_name', ANONYMOUS)];
+    const target = deviceNamed(runtime, device);
     this.handle = execute(runtime, { name: 'VarHandleOp', inputs: [], attributes, device, numOutputs: 1 })[0]!;
-    this.#handleOnDevice = this.handle.copyTo(deviceNamed(runtime, device));
-    this.assign(values);
+    this.#handleOnDevice = this.handle.copyTo(target);
+    try {
+      this.assign(values);
+    } catch (error) {
+      this[Symbol.dispose]();
+      throw error;
+    }
   }
 
   assign(values: Values): void {

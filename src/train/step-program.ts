@@ -246,6 +246,7 @@ type FourInputs = [RecordedInput, RecordedInput, RecordedInput, RecordedInput];
 
 /** [2, channels] as mean and variance of each batch norm. */
 function splitStatistics(running: Tensor, { channels, numChannels }: RowLayout): Statistics[] {
+  if (numChannels === 0) return []; // tfjs does not split into nothing
   const [means, variances] = tf
     .split(running, 2, 0)
     .map((half) => tf.split(tf.reshape(half, [numChannels]), [...channels]));

@@ -32,7 +32,8 @@ export type OneRankOptions = Partial<
   Pick<ProgramOptions, 'precision' | 'xla' | 'shardBatch' | 'augment' | 'labelSmoothing' | 'sgd'>
 > & { readonly device?: string };
 
-const SEED = 0;
+/** Of the random draws of augmentation. */
+export const SEED = 0;
 
 export class OneRank {
   readonly recorded: RecordedProgram;
@@ -76,10 +77,11 @@ export class OneRank {
     return this.recorded.program.layout;
   }
 
-  /** One step over all images, in order. */
-  step(learningRate = 1): StepReport {
+  /** One step over all images, in order, as if in this epoch. */
+  step(learningRate = 1, epoch = 0): StepReport {
     const ids = Int32Array.from({ length: this.#numImages }, (_, i) => i);
-    return this.replica.step({ step: ++this.#numSteps, ids, epochs: new Int32Array(ids.length), learningRate });
+    const epochs = new Int32Array(ids.length).fill(epoch);
+    return this.replica.step({ step: ++this.#numSteps, ids, epochs, learningRate });
   }
 
   /** Gradients of the last step, in the order and layout of the model's parameters. */

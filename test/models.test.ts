@@ -1,0 +1,336 @@
+/** The models: sizes as published, names and layouts as torchvision's, first weights by the seed. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import type { StoredTensor } from '../src/core/safetensors.js';
+import { type Shape, shapeText, sizeOf } from '../src/core/shape.js';
+import { startEngine } from '../src/graph/engine.js';
+import { MODEL_NAMES, type Model, type ModelOptions, makeModel } from '../src/model/catalogue.js';
+import { initialWeights } from '../src/model/initial-weights.js';
+import { conv2d, dense } from '../src/model/layers.js';
+import { EvaluationNet, type ParameterSpec, type StatisticsSpec, TrainingNet } from '../src/model/net.js';
+import { fromTorch, toTorch, type Weights } from '../src/model/torch-layout.js';
+import { relativeL2 } from './support/assert-close.js';
+import { modelOf } from './support/layer-model.js';
+import { PARITY_CASES, readParityFile } from './support/parity-case.js';
+import { CPU_0, errorOf, testRuntime } from './support/test-runtime.js';
+
+const engine = startEngine(testRuntime(), CPU_0);
+
+function model(name: string, options: Partial<ModelOptions> = {}, size = 32): Model {
+  return makeModel(engine, { name, classes: 10, shortcut: 'A', stem: 'cifar', ...options }, [size, size]);
+}
+
+// Sizes
+
+/**
+ * [parameters, thousands of multiply-adds]. Parameters and 125.49, 252.89 million multiply-adds of ResNet-56 and -110 are those that papers on
+ * CIFAR-10 state; the paper itself has them in millions of parameters: 0.27, 0.46, 0.66, 0.85, 1.7.
+ */
+const CIFAR_SIZES: Readonly<Record<string, readonly [number, number]>> = {
+  resnet20: [269_722, 40_551],
+  resnet32: [464_154, 68_863],
+  resnet44: [658_586, 97_174],
+  resnet56: [853_018, 125_486],
+  resnet110: [1_727_962, 252_888],
+};
+
+/** [parameters, thousand millions of multiply-adds] that torchvision states for 1000 classes and 224 × 224 pixels. */
+const IMAGENET_SIZES: Readonly<Record<string, readonly [number, number]>> = {
+  resnet18: [11_689_512, 1.814],
+  resnet34: [21_797_672, 3.664],
+  resnet50: [25_557_032, 4.089],
+  resnet101: [44_549_160, 7.801],
+  resnet152: [60_192_808, 11.514],
+};
+
+test('the catalogue is these ten models', () => {
+  assert.deepEqual(MODEL_NAMES, [...Object.keys(CIFAR_SIZES), ...Object.keys(IMAGENET_SIZES)]);
+});
+
+for (const [name, [parameters, thousands]] of Object.entries(CIFAR_SIZES)) {
+  test(`${name} has the published size`, () => {
+    const { numParameters, multiplyAdds, layers, statistics } = model(name);
+    assert.deepEqual([numParameters, Math.round(multiplyAdds / 1000)], [parameters, thousands]);
+    assert.equal(`resnet${layers}`, name);
+    assert.equal(statistics.length, layers - 1);
+  });
+}
+
+for (const [name, [parameters, billions]] of Object.entries(IMAGENET_SIZES)) {
+  test(`${name} at 224 pixels has torchvision's size`, () => {
+    const { numParameters, multiplyAdds, layers } = model(name, { classes: 1000, stem: 'imagenet' }, 224);
+    assert.deepEqual([numParameters, Math.round(multiplyAdds / 1e6) / 1000], [parameters, billions]);
+    assert.equal(`resnet${layers}`, name);
+  });
+}
+
+test('projection shortcuts of a CIFAR ResNet: two convolutions and their norms more, no layer more', () => {
+  const [a, b] = (['A', 'B'] as const).map((shortcut) => model('resnet20', { shortcut }));
+  assert.equal(b!.numParameters - a!.numParameters, 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64);
+  assert.equal(b!.layers, 20);
+  const added = b!.parameters
+    .map(({ name }) => name)
+    .filter((name) => !a!.parameters.some((known) => known.name === name));
+  assert.deepEqual(
+    added,
+    ['layer2.0', 'layer3.0'].flatMap((block) =>
+      ['0.weight', '1.weight', '1.bias'].map((parameter) => `${block}.downsample.${parameter}`),
+    ),
+  );
+});
+
+test('the CIFAR stem of an ImageNet model: a 3×3 kernel and four times the positions', () => {
+  const [cifar, imagenet] = (['cifar', 'imagenet'] as const).map((stem) => model('resnet18', { stem }));
+  assert.equal(imagenet!.numParameters - cifar!.numParameters, 3 * 64 * (7 * 7 - 3 * 3));
+  assert.equal(cifar!.numParameters, 11_173_962);
+  assert(cifar!.multiplyAdds > 14 * imagenet!.multiplyAdds, 'stride 2 and pooling both left out');
+});
+
+test('images of an odd size are taken by every model with a stride', () => {
+  for (const size of [31, 33]) assert.equal(model('resnet20', {}, size).numParameters, 269_722);
+  assert.equal(
+    model('resnet50', { stem: 'imagenet' }, 65).numParameters,
+    model('resnet50', { stem: 'imagenet' }).numParameters,
+  );
+});
+
+test('an unknown model is told, with the nearest one', () => {
+  const known =
+    'Known: resnet20, resnet32, resnet44, resnet56, resnet110, resnet18, resnet34, resnet50, resnet101, resnet152.';
+  const { code, exitCode, message } = errorOf(() => model('resnet151'));
+  assert.deepEqual([code, exitCode], ['DTRAIN_MODEL_UNKNOWN', 3]);
+  assert.equal(message, `model.name: unknown model resnet151 (did you mean resnet101?). ${known}`);
+  assert.equal(errorOf(() => model('vgg')).message, `model.name: unknown model vgg. ${known}`);
+});
+
+// Names and layouts
+
+for (const name of PARITY_CASES) {
+  test(`${name}: names, order and shapes are those of PyTorch's state`, () => {
+    const { golden } = readParityFile(name);
+    const { parameters, statistics } = model(golden.model, { stem: golden.stem });
+    const weights = emptyWeights(parameters, statistics);
+    const shapes = new Map(
+      [...toTorch({ parameters, statistics }, weights)].map(([key, { shape }]) => [key, shapeText(shape)]),
+    );
+    const expected = new Map(golden.state.map(([key, shape]) => [key, shapeText(shape)]));
+    assert.deepEqual(new Map([...shapes].sort()), new Map([...expected].sort()));
+    const inOrder = [...expected.keys()].filter((key) => !key.includes('running_'));
+    assert.deepEqual(
+      parameters.map((parameter) => parameter.name),
+      inOrder,
+    );
+  });
+}
+
+function emptyWeights(parameters: readonly ParameterSpec[], statistics: readonly StatisticsSpec[]): Weights {
+  return {
+    parameters: parameters.map(({ shape }) => new Float32Array(sizeOf(shape))),
+    means: statistics.map(({ channels }) => new Float32Array(channels)),
+    variances: statistics.map(({ channels }) => new Float32Array(channels)),
+  };
+}
+
+const extents = (rank: number) => fc.array(fc.integer({ min: 1, max: 5 }), { minLength: rank, maxLength: rank });
+const floatsOf = (length: number) => fc.float32Array({ minLength: length, maxLength: length });
+const describedWeights = fc
+  .record({
+    shapes: fc.array(fc.constantFrom(1, 2, 4).chain(extents), { maxLength: 5 }),
+    norms: fc.array(fc.integer({ min: 1, max: 5 }), { maxLength: 3 }),
+  })
+  .chain(({ shapes, norms }) => {
+    const parameters = shapes.map((shape, i): ParameterSpec => ({ name: `p${i}`, shape, initial: { value: 0 } }));
+    const statistics = norms.map((channels, i): StatisticsSpec => ({ name: `bn${i}`, channels }));
+    return fc.record({
+      described: fc.constant({ parameters, statistics }),
+      weights: fc.record({
+        parameters: fc.tuple(...shapes.map((shape) => floatsOf(sizeOf(shape)))),
+        means: fc.tuple(...norms.map(floatsOf)),
+        variances: fc.tuple(...norms.map(floatsOf)),
+      }),
+    });
+  });
+
+test('property: to torchvision’s layout and back is nothing, bit for bit', () => {
+  fc.assert(
+    fc.property(describedWeights, ({ described, weights }) => {
+      const there = toTorch(described, weights as Weights);
+      assert.equal(there.size, described.parameters.length + 2 * described.statistics.length);
+      assert.deepEqual(fromTorch(described, there, 'x'), { ...weights });
+    }),
+  );
+});
+
+test('property: element (h, w, i, o) of a kernel is torchvision’s (o, i, h, w); (i, u) of a dense layer is (u, i)', () => {
+  const kernels = extents(4).chain((shape) => fc.tuple(fc.constant(shape), floatsOf(sizeOf(shape))));
+  fc.assert(
+    fc.property(kernels, ([shape, values]) => {
+      const [height, width, inputs, outputs] = shape as [number, number, number, number];
+      const torch = transposedOf(shape, values);
+      assert.deepEqual(torch.shape, [outputs, inputs, height, width]);
+      for (let i = 0; i < values.length; i++) {
+        const [h, w, c, o] = indexOf(i, shape) as [number, number, number, number];
+        assert(Object.is(torch.values[((o * inputs + c) * height + h) * width + w], values[i]));
+      }
+    }),
+  );
+  const dense = transposedOf([2, 3], Float32Array.of(11, 12, 13, 21, 22, 23));
+  assert.deepEqual(dense, { dtype: 'F32', shape: [3, 2], values: Float32Array.of(11, 21, 12, 22, 13, 23) });
+});
+
+function transposedOf(shape: Shape, values: Float32Array): StoredTensor {
+  const parameters: ParameterSpec[] = [{ name: 'p', shape, initial: { value: 0 } }];
+  return toTorch({ parameters, statistics: [] }, { parameters: [values], means: [], variances: [] }).get('p')!;
+}
+
+/** The index of the `i`-th element, row-major. */
+function indexOf(i: number, shape: Shape): number[] {
+  let rest = i;
+  const index = [...shape].reverse().map((extent) => {
+    const at = rest % extent;
+    rest = Math.floor(rest / extent);
+    return at;
+  });
+  return index.reverse();
+}
+
+// Weights that do not fit
+
+const described = {
+  parameters: [
+    { name: 'conv1.weight', shape: [3, 3, 1, 2], initial: { value: 0 } },
+    { name: 'fc.weight', shape: [2, 10], initial: { value: 0 } },
+  ],
+  statistics: [{ name: 'bn1', channels: 2 }],
+};
+
+function tensors(changes: Readonly<Record<string, StoredTensor | undefined>> = {}): Map<string, StoredTensor> {
+  const all = toTorch(described, emptyWeights(described.parameters, described.statistics));
+  for (const [name, tensor] of Object.entries(changes)) {
+    if (tensor) all.set(name, tensor);
+    else all.delete(name);
+  }
+  return all;
+}
+
+const zeros = (...shape: number[]): StoredTensor => ({ dtype: 'F32', shape, values: new Float32Array(sizeOf(shape)) });
+
+test('weights that do not fit are told, each with what was expected', () => {
+  const wrong = tensors({
+    'conv1.weight': zeros(3, 3, 1, 2),
+    'fc.weight': undefined,
+    'bn1.running_mean': { dtype: 'F64', shape: [2], values: new Float64Array(2) },
+    'layer9.weight': zeros(4),
+  });
+  const { code, exitCode, message } = errorOf(() => fromTorch(described, wrong, 'w.safetensors'));
+  assert.deepEqual([code, exitCode], ['DTRAIN_WEIGHTS_MISMATCH', 6]);
+  assert.equal(
+    message,
+    'w.safetensors: the weights do not fit this model:\n' +
+      '  conv1.weight: expected [2,1,3,3], got [3,3,1,2]\n' +
+      '  fc.weight: expected [10,2], got nothing\n' +
+      '  bn1.running_mean: expected F32, got F64\n' +
+      '  layer9.weight: expected nothing, got [4]\n' +
+      'Choose the model they were made for, with model.name, model.stem and model.shortcut.',
+  );
+});
+
+test('of many mismatches eight are listed', () => {
+  const resnet20 = model('resnet20');
+  const other = model('resnet32');
+  const weights = emptyWeights(other.parameters, other.statistics);
+  const { message } = errorOf(() => fromTorch(resnet20, toTorch(other, weights), 'w.safetensors'));
+  const lines = message.split('\n');
+  assert.equal(lines.length, 1 + 8 + 1 + 1);
+  assert.equal(lines[1], '  layer1.3.conv1.weight: expected nothing, got [16,16,3,3]');
+  const extraTensors = 3 * 2 * (2 + 2 * 4); // two blocks a stage: convolutions, and four tensors of each norm
+  assert.equal(lines[9], `  and ${extraTensors - 8} more`);
+});
+
+test('counters of batches are ignored; running statistics that are missing start at 0 and 1', () => {
+  const counter: StoredTensor = { dtype: 'I64', shape: [], values: BigInt64Array.of(7n) };
+  const { means, variances } = fromTorch(
+    described,
+    tensors({ 'bn1.num_batches_tracked': counter, 'bn1.running_mean': undefined, 'bn1.running_var': undefined }),
+    'x',
+  );
+  assert.deepEqual([means, variances], [[Float32Array.of(0, 0)], [Float32Array.of(1, 1)]]);
+});
+
+// Nets
+
+test('a model that asks for other parameters than its description has is our own mistake', () => {
+  const specs: ParameterSpec[] = [{ name: 'a', shape: [2], initial: { value: 0 } }];
+  const ask = (name: string, shape: Shape) => errorOf(() => new TrainingNet(specs, []).parameter(name, shape)).message;
+  assert.equal(ask('b', [2]), 'internal: the model asked for b [2], its description has a [2]');
+  assert.equal(ask('a', [3]), 'internal: the model asked for a [3], its description has a [2]');
+  assert.equal(
+    errorOf(() => new TrainingNet([], []).parameter('a', [3])).message,
+    'internal: the model asked for a [3], its description has no more parameters',
+  );
+  assert.equal(
+    errorOf(() =>
+      new EvaluationNet([], [], []).normalize('bn', undefined as never, undefined as never, undefined as never),
+    ).message,
+    'internal: the model has more batch normalisations than its description',
+  );
+  const twice = () =>
+    modelOf(
+      engine,
+      (net, x) => conv2d(net, 'c', conv2d(net, 'c', x, { filters: 1, size: 1 }), { filters: 1, size: 1 }),
+      [1, 2, 2, 1],
+    );
+  assert.equal(errorOf(twice).message, 'internal: two parameters are called c.weight');
+});
+
+// First weights
+
+test('convolutions start with the variance of He, dense layers with PyTorch’s, norms at 1 and 0', () => {
+  const { parameters } = model('resnet18', { stem: 'imagenet' });
+  const weights = initialWeights(parameters, 1);
+  for (const [i, { name, shape }] of parameters.entries()) {
+    const values = weights[i]!;
+    if (shape.length === 1) {
+      const constant = name.endsWith('bias') ? 0 : 1;
+      assert(
+        values.every((value) => value === constant),
+        name,
+      );
+      continue;
+    }
+    const inputs = sizeOf(shape.slice(0, -1));
+    const variance = shape.length === 4 ? 2 / inputs : 1 / (3 * inputs);
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+    const squares = values.reduce((sum, value) => sum + value ** 2, 0) / values.length;
+    const n = values.length;
+    assert(
+      Math.abs(squares / variance - 1) < 5 * Math.sqrt(2 / n),
+      `${name}: variance ${squares}, expected ${variance}`,
+    );
+    assert(Math.abs(mean) < 5 * Math.sqrt(variance / n), `${name}: mean ${mean}`);
+  }
+});
+
+test('the layers state the deviations themselves: 3×3 of 16 channels, and 64 inputs', () => {
+  const layers = modelOf(engine, (net, x) => conv2d(net, 'c', x, { filters: 5, size: 3 }), [1, 4, 4, 16]);
+  assert.deepEqual(layers.parameters, [
+    { name: 'c.weight', shape: [3, 3, 16, 5], initial: { deviation: Math.sqrt(2 / 144) } },
+  ]);
+  const fc10 = modelOf(engine, (net, x) => dense(net, 'fc', x.reshape([1, 64]), 10), [1, 8, 8, 1]);
+  assert.deepEqual(fc10.parameters, [
+    { name: 'fc.weight', shape: [64, 10], initial: { deviation: Math.sqrt(1 / 192) } },
+    { name: 'fc.bias', shape: [10], initial: { value: 0 } },
+  ]);
+});
+
+test('the same seed gives the same weights, another seed others; no two parameters are alike', () => {
+  const { parameters } = model('resnet20');
+  const weights = initialWeights(parameters, 7);
+  assert.deepEqual(initialWeights(parameters, 7), weights);
+  const others = initialWeights(parameters, 8);
+  const drawn = parameters.flatMap(({ shape }, i) => (shape.length > 1 ? [i] : []));
+  for (const i of drawn) assert(relativeL2(others[i]!, weights[i]!) > 0.5, `${parameters[i]!.name}: another seed`);
+  const firsts = new Set(drawn.map((i) => weights[i]![0]));
+  assert.equal(firsts.size, drawn.length);
+});
