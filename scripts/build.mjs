@@ -23,4 +23,5 @@ execFileSync(
   { stdio: 'inherit' },
 );
 fs.cpSync('src/tensorflow/requirements', 'dist/src/tensorflow/requirements', { recursive: true });
+fs.cpSync('src/report/page', 'dist/src/report/page', { recursive: true });
 fs.chmodSync('dist/src/cli/main.js', 0o755);

@@ -32,6 +32,7 @@ const LAYERS = [
   ['graph'],
   ['model', 'optim', 'data', 'collective'],
   ['train'],
+  ['export', 'report'],
   ['run'],
   ['cli', '.'],
 ] as const;

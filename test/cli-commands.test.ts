@@ -81,10 +81,13 @@ test('train --json: the events on standard output, one a line, and nothing else'
 test('train: the result on standard output, the rest on standard error', async () => {
   const { exitCode, stdout, stderr } = await runCommand(['--config', 'resnet20'], trains());
   assert.equal(exitCode, 0);
-  assert.match(stdout, /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nnext: /);
+  assert.match(
+    stdout,
+    /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nreport: runs\/quickstart-1\/report.html\nnext: /,
+  );
   assert.match(
     stderr,
-    /^a line for people\ndtrain 9\.9\.9: resnet20, .*\nepoch 1\/\d+ {2}step .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
+    /^dtrain: starting resnet20\na line for people\ndtrain 9\.9\.9: resnet20, .*\n {2}devices .*\n {2}data .*\n {2}run .*\nepoch 1\/\d+ {2}step .*\n {2}time .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
   );
 });
 
@@ -123,7 +126,7 @@ test('a batch that does not divide is refused before the run layer is asked', as
   assert.equal(exitCode, 3);
   assert.equal(
     stderr,
-    'override train.globalBatch=250: expected a multiple of 4 ranks, got 250. Use 248 or 252, or --gpus 5.\n',
+    'dtrain: starting resnet20\noverride train.globalBatch=250: expected a multiple of 4 ranks, got 250. Use 248 or 252, or --gpus 5.\n',
   );
 });
 
@@ -202,7 +205,18 @@ test('--dry-run of data whose size is not known, on the devices that there are',
 
 // ——— eval ———
 
-const REPORT = { ...evaluationEvent(782, 2), classes: ['cat', 'dog'], perClass: [0.5, 0.642] };
+const REPORT = {
+  ...evaluationEvent(782, 2),
+  classes: ['cat', 'dog'],
+  perClass: [0.5, 0.642],
+  top5Accuracy: 1,
+  confusion: [
+    [2500, 2500],
+    [1790, 3210],
+  ],
+  calibration: { error: 0.0312, bins: [{ images: 0, confidence: null, accuracy: null }] },
+  mostWrong: [{ image: 3, label: 0, predicted: 1, confidence: 0.99 }],
+};
 
 test('eval: a table and the whole, or the event as the last line', async () => {
   const { calls, call } = asked<Parameters<RunLayer['evaluateCheckpoint']>[0], typeof REPORT>(REPORT);
@@ -216,10 +230,34 @@ test('eval: a table and the whole, or the event as the last line', async () => {
   );
   assert.equal(
     stdout,
-    'class  accuracy\ncat      50.0 %\ndog      64.2 %\ntest accuracy 57.1 % of 10,000 images, loss 1.2100, step 782\n',
+    `class  images  accuracy  precision
+cat     5,000    50.0 %     58.3 %
+dog     5,000    64.2 %     56.2 %
+
+label \\ given   cat   dog
+cat            2500  2500
+dog            1790  3210
+
+calibration error 3.1 %
+test accuracy 57.1 % of 10,000 images, loss 1.2100, step 782
+`,
   );
   const json = await runCommand(['eval', 'runs/a', '--json'], { evaluateCheckpoint: call });
   assert.equal(json.stdout, `${JSON.stringify(REPORT)}\n`);
+});
+
+test('eval of many classes: the largest confusions instead of a matrix, and the top-5 accuracy', async () => {
+  const names = Array.from({ length: 13 }, (_, i) => `class-${i}`);
+  const confusion = names.map((_, label) => names.map((_, given) => (label === given ? 90 : (label * given) % 7)));
+  const report = { ...REPORT, classes: names, perClass: names.map(() => 0.9), confusion, top5Accuracy: 0.987 };
+  const { stdout } = await runCommand(['eval', 'runs/a'], { evaluateCheckpoint: async () => report });
+  const lines = stdout.trimEnd().split('\n');
+  assert.deepEqual(lines.slice(15, 18), [
+    'largest confusions          images',
+    'class-1 taken for class-6        6',
+    'class-2 taken for class-3        6',
+  ]);
+  assert.equal(lines.at(-1), 'test accuracy 57.1 % of 10,000 images, top-5 98.7 %, loss 1.2100, step 782');
 });
 
 // ——— bench ———
@@ -342,6 +380,31 @@ test('export', async () => {
   const { stdout } = await runCommand(['export', 'runs/a', '--format', 'safetensors', '--out', 'a.safetensors'], {
     exportCheckpoint: call,
   });
-  assert.deepEqual(calls, [{ checkpoint: 'runs/a', format: 'safetensors', out: 'a.safetensors' }]);
+  assert.deepEqual(calls, [{ checkpoint: 'runs/a', format: 'safetensors', out: 'a.safetensors', fold: false }]);
   assert.equal(stdout, 'a.safetensors: 65 tensors, 1,100,000 bytes\n');
+  await runCommand(['export', 'runs/a', '--format', 'onnx', '--out', 'a.onnx', '--fold'], { exportCheckpoint: call });
+  assert.deepEqual(calls[1], { checkpoint: 'runs/a', format: 'onnx', out: 'a.onnx', fold: true });
+});
+
+test('predict: the most probable classes, and all of them under --json', async () => {
+  const answer = {
+    classes: ['cat', 'dog', 'frog'],
+    predictions: [
+      {
+        image: 'a.png',
+        logits: Float32Array.of(0, 1, 2),
+        probabilities: Float64Array.of(0.125, 0.25, 0.625),
+      },
+    ],
+  };
+  const { calls, call } = asked<Parameters<RunLayer['predictImages']>[0], typeof answer>(answer);
+  const plain = await runCommand(['predict', 'runs/a', 'a.png', '--top', '2'], { predictImages: call });
+  assert.deepEqual(plain, { exitCode: 0, stdout: 'a.png: frog 62.5 %, dog 25.0 %\n', stderr: '' });
+  assert.deepEqual(calls, [{ checkpoint: 'runs/a', images: ['a.png'] }]);
+  const { stdout } = await runCommand(['predict', 'runs/a', 'a.png', '--json'], { predictImages: call });
+  assert.deepEqual(JSON.parse(stdout), {
+    image: 'a.png',
+    predicted: 'frog',
+    probabilities: { cat: 0.125, dog: 0.25, frog: 0.625 },
+  });
 });

@@ -29,7 +29,11 @@ function screen({ columns, env = {}, isQuiet = false, isJson = false }: Screen) 
   const stderr = columns === undefined ? new TextStream() : terminal(columns);
   const console = new Console({ stdout, stderr, env, isQuiet, isJson });
   const clock = { seconds: 0 };
-  const printer = new RunPrinter(console, loadConfig({ file: 'quickstart' }), () => clock.seconds);
+  const printer = new RunPrinter(
+    console,
+    loadConfig({ file: 'quickstart', overrides: ['train.globalBatch=128'] }),
+    () => clock.seconds,
+  );
   return { stdout, stderr, console, printer, clock };
 }
 
@@ -104,26 +108,35 @@ const EVENTS: readonly TrainEvent[] = [
   END_EVENT,
 ];
 
-const HEADER = 'dtrain 9.9.9: resnet20, 272,474 parameters · 2 CPU workers · batch 128 · bfloat16 · runs/quickstart-1';
+const HEADER = [
+  'dtrain 9.9.9: resnet20, 272,474 parameters, bfloat16',
+  '  devices  2 CPU workers',
+  '  data     cifar10, 128 images a step',
+  '  run      runs/quickstart-1',
+];
 const CLOSING =
   'test accuracy 61.2 %, best 62.0 %; 782 steps, 2 epochs, 2:50, 600 images/s\n' +
   'run: runs/quickstart-1\n' +
+  'report: runs/quickstart-1/report.html\n' +
   'next: dtrain eval runs/quickstart-1\n' +
-  '      dtrain export runs/quickstart-1 --format safetensors --out resnet20.safetensors\n';
+  '      dtrain predict runs/quickstart-1 IMAGE...\n' +
+  '      dtrain export runs/quickstart-1 --format onnx --out resnet20.onnx\n';
 
 test('a run without a terminal: header, a line every five seconds, a line an epoch, closing lines', () => {
   const { printer, stdout, stderr, clock } = screen({});
-  for (const event of EVENTS.slice(0, 2)) printer.event(event);
+  printer.event(EVENTS[0]!);
   for (let step = 1; step <= 120; step++) {
     clock.seconds = step * 0.1;
     printer.progress(progress(step));
+    if (step === 50) printer.event(EVENTS[1]!);
   }
   for (const event of EVENTS.slice(2)) printer.event(event);
   assert.equal(
     stderr.text,
     [
-      HEADER,
+      ...HEADER,
       'epoch 1/2  step   1/782  loss 1.623  accuracy 41.1 %  612 images/s  2:43 left',
+      '  time     782 steps, about 2:33 to go at 612 images/s',
       'epoch 1/2  step  51/782  loss 1.623  accuracy 41.1 %  612 images/s  2:33 left',
       'epoch 1/2  step 101/782  loss 1.623  accuracy 41.1 %  612 images/s  2:22 left',
       'epoch 1/2  loss 1.623  train 41.1 %  test 57.1 %  612 images/s  0:12',
@@ -177,6 +190,19 @@ for (const [columns, line] of [
   });
 }
 
+test('lasting lines fit a narrow terminal', () => {
+  const { printer, stdout, stderr } = screen({ columns: 60 });
+  for (const event of EVENTS) printer.event(event);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
+  const lines = `${stderr.text}${stdout.text}`.replace(/\x1b\[\d*m/g, '').split('\n');
+  assert.ok(lines.includes('epoch 1/2  loss 1.623  train 41.1 %  test 57.1 %  0:00'), lines.join('\n'));
+  assert.ok(lines.includes('test accuracy 61.2 %, best 62.0 %;'));
+  assert.deepEqual(
+    lines.filter((line) => line.length >= 60 && !line.includes('dtrain export')), // to be copied whole
+    [],
+  );
+});
+
 test('a speed that is not known yet is left out', () => {
   const { printer, stderr } = screen({ columns: 60 });
   printer.progress(progress(1, 0));
@@ -204,7 +230,7 @@ test('a run without an evaluation at its end says so', () => {
 test('GPUs in the header', () => {
   const { printer, stderr } = screen({});
   printer.event({ ...RUN_EVENT, devices: ['/device:GPU:0'] });
-  assert.match(stderr.text, / · 1 GPU · /);
+  assert.match(stderr.text, /\n {2}devices {2}1 GPU\n/);
 });
 
 // ——— numbers ———

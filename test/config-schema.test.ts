@@ -8,7 +8,14 @@ import { MODEL_NAMES as MODELS_THERE_ARE } from '../src/model/catalogue.js';
 /** The contract's configuration. A key is added here and there at once, and none is renamed. */
 const CONTRACT_DEFAULTS = {
   model: { name: 'resnet20', shortcut: 'A', stem: 'cifar', initFrom: null, module: null },
-  data: { name: 'cifar10', path: null, shuffle: true, augment: { crop: 4, flip: true, cutout: 0 } },
+  data: {
+    name: 'cifar10',
+    path: null,
+    size: null,
+    resize: null,
+    shuffle: true,
+    augment: { crop: 4, flip: true, cutout: 0 },
+  },
   train: {
     epochs: 164,
     maxSteps: null,
@@ -46,7 +53,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 50);
+  assert.equal(CONFIG_KEYS.length, 52);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);
@@ -58,6 +65,8 @@ test('every number that counts something has a unit', () => {
     CONFIG_KEYS.filter(({ unit }) => unit !== undefined).map(({ path, unit }) => [path, unit]),
   );
   assert.deepEqual(units, {
+    'data.size': 'pixels',
+    'data.resize': 'pixels',
     'data.augment.crop': 'pixels',
     'data.augment.cutout': 'pixels',
     'train.epochs': 'epochs',

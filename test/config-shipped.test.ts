@@ -71,7 +71,7 @@ for (const name of IMAGENET_FAMILY) {
 
 test('quickstart: two epochs of CIFAR-10 in bfloat16, one cycle', () => {
   const config = loadConfig({ file: 'quickstart' });
-  assert.equal(derive(config, { workers: 2, cores: 2, trainImages: CIFAR10_IMAGES }).totalSteps, 782);
+  assert.equal(derive(config, { workers: 2, cores: 2, trainImages: CIFAR10_IMAGES }).totalSteps, 1563);
   assert.deepEqual(
     [config.train.precision, config.schedule.name, config.train.globalBatch],
     ['bfloat16', 'one-cycle', 64],

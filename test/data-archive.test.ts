@@ -165,7 +165,7 @@ test('refused: a member that is too large, before it is read', async (t) => {
   const sum = header.subarray(0, 512).reduce((total, byte) => total + byte, 0);
   header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
   fs.writeFileSync(file, header);
-  const message = `${file}:a: expected at most 67,108,864 bytes, got more. ${CURE_LIMIT}`;
+  const message = `${file}:a: expected at most 268,435,456 bytes, got more. ${CURE_LIMIT}`;
   await assert.rejects(readAll(file), dataFault('DTRAIN_DATA_LIMIT', message));
 });
 

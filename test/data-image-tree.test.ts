@@ -92,7 +92,7 @@ test('a line now and then', async (t) => {
   const said: string[] = [];
   let seconds = 0;
   const everyThree = () => (seconds += 3);
-  await decodeTree('pets', arrangeTree(folder, listTree(folder)), (line) => said.push(line), everyThree);
+  await decodeTree('pets', arrangeTree(folder, listTree(folder)), (line) => said.push(line), null, everyThree);
   assert.ok(said.length > 0 && said.length <= 3);
   for (const line of said) assert.match(line, /^pets: [1-5] of 5 images decoded$/);
 });
@@ -118,7 +118,7 @@ test('an image of another size, in the test split too', async (t) => {
     'test/dog/a.png': await imageFile('png', 1, 1, { width: 6, height: 8 }),
   });
   const file = path.join(folder, 'test/dog/a.png');
-  const message = `${file}: expected 8x6 pixels, got 6x8. All images of a set have one size: scale or crop them.`;
+  const message = `${file}: expected 8x6 pixels, got 6x8. All images of a set have one size: set data.size to scale them.`;
   await assert.rejects(
     async () => decodeTree(folder, arrangeTree(folder, listTree(folder)), () => {}),
     dataFault('DTRAIN_DATA_LAYOUT', message),

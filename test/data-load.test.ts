@@ -200,12 +200,12 @@ test('an archive with neither images nor official files', async (t) => {
   await assert.rejects(load('cifar10', 'x.tar'), dataFault('DTRAIN_DATA_LAYOUT', message));
 });
 
-test('the official Python archive', async (t) => {
+test('the official Python archive, damaged', async (t) => {
   const { load } = world(t);
   writeFiles('.', { 'x.tar': await tarOf({ 'cifar-10-batches-py/data_batch_1': new Uint8Array(4) }) });
-  const got = 'expected a binary archive or images, got the official Python archive, which this version does not read';
-  const message = `x.tar: ${got}. Use the official binary archive (cifar-10-binary.tar.gz).`;
-  await assert.rejects(load('cifar10', 'x.tar'), dataFault('DTRAIN_DATA_LAYOUT', message));
+  const got = 'expected a pickle of images, opcode 0x0 is not one that data needs';
+  const message = `x.tar/data_batch_1: ${got}. Replace it with an intact copy.`;
+  await assert.rejects(load('cifar10', 'x.tar'), dataFault('DTRAIN_DATA_CORRUPT', message));
 });
 
 test('a broken image in an archive is named', async (t) => {

@@ -87,9 +87,9 @@ const REFUSED: [what: string, name: DataName, files: string[], expected: string,
   [
     'other data',
     'cifar10',
-    ['set/d', 'set/a', 'set/cifar-100.tar', 'set/cifar-10-python.tar.gz'],
+    ['set/d', 'set/a', 'set/cifar-100.tar', 'set/cifar-100-python.tar.gz'],
     CIFAR10,
-    'a folder with a, cifar-10-python.tar.gz, cifar-100.tar and 1 more',
+    'a folder with a, cifar-100-python.tar.gz, cifar-100.tar and 1 more',
   ],
   ['two archives', 'image-folder', ['set/a.tar', 'set/b.tar'], ONE_SET, 'a folder with a.tar, b.tar'],
 ];

@@ -96,18 +96,25 @@ test('a run learns, evaluates each epoch exactly, and keeps the best', async () 
       devices: { kind: 'cpu', count },
       overrides: ['train.globalBatch=66'],
     });
-    const { classes, perClass, ...evaluation } = report;
+    const { classes, perClass, top5Accuracy, confusion, calibration, mostWrong, ...evaluation } = report;
     assert.deepEqual(evaluation, { ...evaluations.at(-1)!, epoch: evaluation.epoch });
     assert.equal(classes.length, 10);
     const mean = perClass.reduce((sum, accuracy) => sum + accuracy, 0) / 10; // every class has as many images
     assert(Math.abs(mean - evaluation.testAccuracy) < 1e-9);
+    assert(top5Accuracy >= evaluation.testAccuracy && top5Accuracy <= 1);
+    assert.equal(
+      confusion.flat().reduce((sum, images) => sum + images),
+      1000,
+    );
+    assert(calibration.error >= 0 && calibration.error < 1);
+    assert.equal(mostWrong.length, 12);
   }
 });
 
 test('export and model.initFrom are inverses: a run that begins with an export and does not move has its weights', async () => {
   const { runDir } = await runTraining(1, ['train.maxSteps=2']);
   const out = path.join(temporaryFolder(), 'weights.safetensors');
-  const { tensors, bytes } = await exportCheckpoint({ checkpoint: runDir, format: 'safetensors', out });
+  const { tensors, bytes } = await exportCheckpoint({ checkpoint: runDir, format: 'safetensors', out, fold: false });
   assert.equal(bytes, fs.statSync(out).size);
   assert.equal(tensors, 59 + 2 * 19);
   const still = ['train.maxSteps=1', 'schedule.learningRate=1e-30', `model.initFrom=${out}`];

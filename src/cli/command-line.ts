@@ -28,7 +28,7 @@ export async function runCommandLine(words: readonly string[], context: Context,
 }
 
 /** What usage errors need to know of a command, or of a group of commands. */
-type Usage = Pick<Command, 'name' | 'usage' | 'flags'>;
+type Usage = Pick<Command, 'name' | 'usage' | 'flags'> & Partial<Pick<Command, 'words'>>;
 
 /** Flags of the contract that a later version brings. */
 const LATER_FLAGS = ['resume', 'max-restarts', 'hosts', 'host-rank', 'bundle', 'part-size', 'with-node', 'from-bundle'];
@@ -138,7 +138,11 @@ class CommandLine {
     if (unknown.length > 0) return usageError(unknown.map((name) => this.#unknownFlag(name)).join('\n'), usage);
     const flag = /^Not enough arguments following: (.*)$/s.exec(complaint)?.[1];
     if (flag !== undefined) return usageError(`--${flag}: expected a value, got nothing.`, usage);
-    if (complaint.startsWith('Not enough non-option arguments')) return usageError('CHECKPOINT is missing.', usage);
+    if (complaint.startsWith('Not enough non-option arguments')) {
+      const given = Number(/got (\d+)/.exec(complaint)?.[1] ?? 0);
+      const names = this.#current.words?.match(/<[A-Z]+/g)?.map((name) => name.slice(1)) ?? [];
+      return usageError(`${names[given] ?? 'CHECKPOINT'} is missing.`, usage);
+    }
     return usageError(`${complaint}.`, usage);
   }
 

@@ -6,7 +6,7 @@ import type { Context } from './context.js';
 import { countText } from './number-text.js';
 
 /** Training images of the data sets whose size is known before they are read. */
-const TRAIN_IMAGES: Readonly<Record<string, number>> = { cifar10: 50_000 };
+const TRAIN_IMAGES: Readonly<Record<string, number>> = { cifar10: 50_000, cifar100: 50_000 };
 
 export function dryRun(
   { config, configName, devices, runDir }: TrainOptions,

@@ -1,19 +1,29 @@
-/** `dtrain export`: the weights of a checkpoint as a file for other programs. */
+/** `dtrain export`: the weights of a checkpoint as a file, or a folder, for other programs. */
+import type { ExportFormat } from '../run/export-checkpoint.js';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
 import { countText } from './number-text.js';
 
-const LATER_FORMATS = ['tfjs', 'saved-model', 'onnx'];
+/** What stands after `--out` in the example of each format. */
+const EXAMPLES: Readonly<Record<ExportFormat, string>> = {
+  safetensors: 'model.safetensors',
+  tfjs: 'web-model',
+  'saved-model': 'saved-model',
+  onnx: 'model.onnx',
+};
+const FORMATS = Object.keys(EXAMPLES) as ExportFormat[];
 
 export async function exportCommand(flags: Flags, { console, run }: Context): Promise<number> {
   const checkpoint = flags.text('CHECKPOINT') ?? '';
-  const format = flags.required('format', '--format safetensors');
-  if (format !== 'safetensors') {
-    const later = LATER_FORMATS.includes(format) ? ' This format is not in this version yet.' : '';
-    flags.fail(`--format: expected safetensors, got ${JSON.stringify(format)}.${later}`);
+  const given = flags.required('format', FORMATS.join(', '));
+  const format = FORMATS.find((name) => name === given);
+  if (format === undefined) flags.fail(`--format: expected ${FORMATS.join(', ')}, got ${JSON.stringify(given)}.`);
+  const out = flags.required('out', `for instance --out ${EXAMPLES[format]}`);
+  const fold = flags.isSet('fold');
+  if (fold && format === 'safetensors') {
+    flags.fail('--fold: not with safetensors, whose readers expect every batch norm. Leave it out.');
   }
-  const out = flags.required('out', 'for instance --out model.safetensors');
-  const { tensors, bytes } = await run.exportCheckpoint({ checkpoint, format, out });
+  const { tensors, bytes } = await run.exportCheckpoint({ checkpoint, format, out, fold });
   console.out(`${out}: ${countText(tensors)} tensors, ${countText(bytes)} bytes`);
   return 0;
 }

@@ -107,6 +107,11 @@ export class Flags {
     return words;
   }
 
+  /** The words of a list such as IMAGE... */
+  words(name: string): readonly string[] {
+    return this.#words(name);
+  }
+
   #deviceKind(): 'gpu' | 'cpu' | undefined {
     const [gpus, cpus] = [this.text('gpus'), this.text('cpus')];
     if (gpus !== undefined && cpus !== undefined) this.fail('--gpus and --cpus exclude each other: choose one.');

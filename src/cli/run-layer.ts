@@ -11,7 +11,10 @@ import type { benchStep } from '../run/bench-step.js';
 import type { describeModels } from '../run/describe-models.js';
 import type { evaluateCheckpoint } from '../run/evaluate.js';
 import type { exportCheckpoint } from '../run/export-checkpoint.js';
+import type { predictImages } from '../run/predict.js';
 import type { train } from '../run/train.js';
+import type { watchRun } from '../run/watch-server.js';
+import type { writeReport } from '../run/write-report.js';
 
 export interface RunLayer {
   readonly train: (...args: Parameters<typeof train>) => AsyncIterable<TrainEvent>;
@@ -21,6 +24,9 @@ export interface RunLayer {
   readonly benchScaling: typeof benchScaling;
   readonly describeModels: typeof describeModels;
   readonly exportCheckpoint: typeof exportCheckpoint;
+  readonly predictImages: typeof predictImages;
+  readonly writeReport: typeof writeReport;
+  readonly watchRun: typeof watchRun;
 }
 
 export const runLayer: RunLayer = {
@@ -33,4 +39,7 @@ export const runLayer: RunLayer = {
   benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
   describeModels: async (options) => (await import('../run/describe-models.js')).describeModels(options),
   exportCheckpoint: async (options) => (await import('../run/export-checkpoint.js')).exportCheckpoint(options),
+  predictImages: async (options) => (await import('../run/predict.js')).predictImages(options),
+  writeReport: async (options) => (await import('../run/write-report.js')).writeReport(options),
+  watchRun: async (...args) => (await import('../run/watch-server.js')).watchRun(...args),
 };

@@ -25,6 +25,8 @@ export class RunPrinter {
   readonly #startSeconds: number;
   #lastDrawn = Number.NEGATIVE_INFINITY;
   #runDir = '';
+  #totalSteps: number | undefined;
+  #isEstimated = false;
   /** Passes that the run begins; train.maxSteps may end it before train.epochs. */
   #numEpochs: number;
   #lastStep: StepEvent | undefined;
@@ -61,6 +63,7 @@ export class RunPrinter {
   }
 
   progress(progress: TrainProgress): void {
+    this.#totalSteps = progress.totalSteps;
     const now = this.#clock();
     const console = this.#console;
     if (console.isQuiet || now - this.#lastDrawn < (console.isLive ? REDRAW_SECONDS : PLAIN_LINE_SECONDS)) return;
@@ -72,19 +75,27 @@ export class RunPrinter {
 
   #header({ version, runDir, devices, globalBatch, parameters }: RunStartEvent): void {
     this.#runDir = runDir;
-    const { model, train } = this.#config;
+    const { model, train, data } = this.#config;
     const name = this.#console.styled('bold', model.name);
-    const parts = [
-      `${name}, ${countText(parameters)} parameters`,
-      devicesText(devices),
-      `batch ${globalBatch}`,
-      train.precision,
-      runDir,
-    ];
-    this.#console.say(`dtrain ${version}: ${parts.join(' · ')}`);
+    const row = (word: string, text: string) => this.#console.say(`  ${word.padEnd(9)}${text}`);
+    this.#console.say(`dtrain ${version}: ${name}, ${countText(parameters)} parameters, ${train.precision}`);
+    row('devices', devicesText(devices));
+    row('data', `${data.name}, ${countText(globalBatch)} images a step`);
+    row('run', runDir);
+  }
+
+  /** Once, when the first steps have shown the speed. */
+  #estimate({ step, imagesPerSecond }: StepEvent): void {
+    const totalSteps = this.#totalSteps;
+    if (this.#isEstimated || totalSteps === undefined || step >= totalSteps) return;
+    this.#isEstimated = true;
+    const leftSeconds = ((totalSteps - step) * this.#config.train.globalBatch) / imagesPerSecond;
+    const text = `${countText(totalSteps)} steps, about ${durationText(leftSeconds)} to go at ${rateText(imagesPerSecond)}`;
+    this.#console.say(`  ${'time'.padEnd(9)}${text}`);
   }
 
   #step(event: StepEvent): void {
+    this.#estimate(event);
     const epochBefore = Math.floor(this.#lastStep?.epoch ?? 0);
     this.#lastStep = event;
     if (Math.floor(event.epoch) > epochBefore) this.#endedEpoch = event;
@@ -92,13 +103,15 @@ export class RunPrinter {
 
   #epochLine(step: StepEvent | undefined, evaluation?: EvaluationEvent): void {
     const epoch = evaluation?.epoch ?? step?.epoch ?? 0;
+    const time = durationText(this.#clock() - this.#startSeconds);
     const parts = [`epoch ${Math.floor(epoch)}/${this.#numEpochs}`];
     if (step !== undefined) parts.push(`loss ${step.loss.toFixed(3)}`, `train ${percentText(step.trainAccuracy)}`);
-    if (evaluation !== undefined)
-      parts.push(this.#console.styled('bold', `test ${percentText(evaluation.testAccuracy)}`));
-    if (step !== undefined) parts.push(rateText(step.imagesPerSecond));
-    parts.push(this.#console.styled('dim', durationText(this.#clock() - this.#startSeconds)));
-    this.#console.say(parts.join('  '));
+    const test = evaluation === undefined ? [] : [`test ${percentText(evaluation.testAccuracy)}`];
+    const rate = step === undefined ? [] : [rateText(step.imagesPerSecond)];
+    const fits = (words: readonly string[]) => !this.#console.isLive || words.join('  ').length < this.#console.columns;
+    const shown = fits([...parts, ...test, ...rate, time]) ? rate : [];
+    const bold = test.map((text) => this.#console.styled('bold', text));
+    this.#console.say([...parts, ...bold, ...shown, this.#console.styled('dim', time)].join('  '));
   }
 
   #closing({ steps, epochs, finalTestAccuracy, bestTestAccuracy, imagesPerSecond, wallSeconds }: EndEvent): void {
@@ -107,12 +120,14 @@ export class RunPrinter {
         ? 'no evaluation at the end'
         : `test accuracy ${percentText(finalTestAccuracy)}, best ${percentText(bestTestAccuracy ?? finalTestAccuracy)}`;
     const work = `${countText(steps)} ${steps === 1 ? 'step' : 'steps'}, ${epochsText(epochs)}`;
-    this.#console.out(`${accuracy}; ${work}, ${durationText(wallSeconds)}, ${rateText(imagesPerSecond)}`);
+    const effort = `${work}, ${durationText(wallSeconds)}, ${rateText(imagesPerSecond)}`;
+    const isNarrow = this.#console.isLive && accuracy.length + effort.length + 2 >= this.#console.columns;
+    this.#console.out(`${accuracy};${isNarrow ? '\n' : ' '}${effort}`);
     this.#console.out(`run: ${this.#runDir}`);
+    this.#console.out(`report: ${this.#runDir}/report.html`);
     this.#console.out(`next: dtrain eval ${this.#runDir}`);
-    this.#console.out(
-      `      dtrain export ${this.#runDir} --format safetensors --out ${this.#config.model.name}.safetensors`,
-    );
+    this.#console.out(`      dtrain predict ${this.#runDir} IMAGE...`);
+    this.#console.out(`      dtrain export ${this.#runDir} --format onnx --out ${this.#config.model.name}.onnx`);
   }
 
   /** As much as fits in `columns`, the most wanted first; the rest of the line becomes a bar. */

@@ -15,6 +15,8 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const file = flags.required('config', 'to begin, dtrain --config quickstart');
   const runDir = flags.text('run-dir') ?? null;
 
+  // Before anything is loaded, so that whoever waits knows that something happens.
+  if (!flags.isSet('dry-run')) context.console.say(`dtrain: starting ${file}`);
   const { configName, loadConfig } = await import('../config/load.js');
   const { deriveBatch } = await import('../config/derive.js');
   const config = loadConfig({ file, overrides });

@@ -205,14 +205,26 @@ export const runConfigSchema = section('A run of dtrain.', {
   data: part(
     section('The images.', {
       name: key(
-        choice('cifar10', 'image-folder', 'synthetic'),
+        choice('cifar10', 'cifar100', 'image-folder', 'synthetic'),
         'cifar10',
-        'The data set: cifar10; image-folder, a tree train/CLASS/*.jpg|png and test/CLASS/*; synthetic, ten classes of generated 32x32 images.',
+        'The data set: cifar10; cifar100; image-folder, a tree train/CLASS/*.jpg|png and test/CLASS/*, or a CSV file with the columns path, label and split; synthetic, ten classes of generated 32x32 images.',
       ),
       path: key(
         orNull(text),
         null,
         'Where the data set lies: a folder, or an archive of it. Null: $DTRAIN_DATA, then ./data, then the cache folder, then (cifar10) a download of the official archive.',
+      ),
+      size: key(
+        orNull(integer(8, 4096)),
+        null,
+        'Side of the square that images of an image folder become: scaled until they cover it, the centre cut out. Null: all have one size, and keep it.',
+        { unit: 'pixels' },
+      ),
+      resize: key(
+        orNull(integer(8, 4096)),
+        null,
+        'Shorter side of the scaled image before the centre is cut out, at least data.size. Null: data.size.',
+        { unit: 'pixels' },
       ),
       shuffle: key(flag, true, 'A new order in every epoch, drawn from train.seed. False: the order of the files.'),
       augment: part(

@@ -20,7 +20,7 @@ export interface ArchiveMember {
 /** Caps against archives that were made to harm; a data set that fits into memory stays far below. */
 export const ARCHIVE_LIMITS = {
   members: 2_000_000,
-  memberBytes: 64 * 2 ** 20,
+  memberBytes: 256 * 2 ** 20,
   unpackedBytes: 2 ** 32,
   /** Unpacked to packed bytes; images hardly pack at all. Checked above `ratioFromBytes`, which the official archive does not reach. */
   ratio: 250,

@@ -91,21 +91,26 @@ function readWhole(file: string, cure: string): Uint8Array {
   }
 }
 
-/** Planes to interleaved pixels. */
+/** Labels, and planes to interleaved pixels. */
 function copyRecords(file: string, bytes: Uint8Array, into: ImageSet, firstImage: number, cure: string): void {
   const { imagesNHWC, labels } = into;
-  for (let record = 0, at = 0, to = firstImage * 3 * PLANE_BYTES; record < RECORDS; record++) {
-    const label = bytes[at++]!;
+  for (let record = 0; record < RECORDS; record++) {
+    const label = bytes[record * RECORD_BYTES]!;
     if (label >= CIFAR10_CLASSES.length) {
       const where = `${file}: record ${record}`;
       throw dataError('DTRAIN_DATA_CORRUPT', `${where}: expected a label from 0 to 9, got ${label}. ${cure}`);
     }
     labels[firstImage + record] = label;
-    for (let pixel = 0; pixel < PLANE_BYTES; pixel++, at++, to += 3) {
-      imagesNHWC[to] = bytes[at]!;
-      imagesNHWC[to + 1] = bytes[at + PLANE_BYTES]!;
-      imagesNHWC[to + 2] = bytes[at + 2 * PLANE_BYTES]!;
-    }
-    at += 2 * PLANE_BYTES;
+    copyPlanes(bytes, record * RECORD_BYTES + 1, imagesNHWC, firstImage + record);
+  }
+}
+
+/** The red, green and blue planes of 32x32 that begin at `start`, as pixels of image `image`. */
+export function copyPlanes(bytes: Uint8Array, start: number, imagesNHWC: Uint8Array, image: number): void {
+  let to = image * 3 * PLANE_BYTES;
+  for (let at = start; at < start + PLANE_BYTES; at++, to += 3) {
+    imagesNHWC[to] = bytes[at]!;
+    imagesNHWC[to + 1] = bytes[at + PLANE_BYTES]!;
+    imagesNHWC[to + 2] = bytes[at + 2 * PLANE_BYTES]!;
   }
 }

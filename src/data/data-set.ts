@@ -39,7 +39,7 @@ export interface DataSet extends DecodedSet {
   readonly fingerprint: string;
 }
 
-export type DataName = 'cifar10' | 'image-folder' | 'synthetic';
+export type DataName = 'cifar10' | 'cifar100' | 'image-folder' | 'synthetic';
 
 export interface DataOptions {
   readonly name: DataName;
@@ -47,6 +47,10 @@ export interface DataOptions {
   readonly path: string | null;
   /** Only `synthetic` depends on it. */
   readonly seed: number;
+  /** Images of an image folder become squares of this side; null: they have one size, and keep it. */
+  readonly size?: number | null;
+  /** Pixels of the shorter side before the centre is cut out; null: as few as cover the square. */
+  readonly resize?: number | null;
 }
 
 export interface DataEnvironment {

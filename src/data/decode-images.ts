@@ -55,6 +55,64 @@ export async function decodeImages(
   await Promise.all(Array.from({ length: CALLS_IN_FLIGHT }, work));
 }
 
+/**
+ * One image of any size as RGB bytes of `size`: scaled until its shorter side is `resize` pixels (or until it just covers `size`), the
+ * centre cut out. An image that has the size already is not touched. Throws DTRAIN_DATA_CORRUPT, DTRAIN_DATA_LAYOUT.
+ */
+export async function decodeScaled(
+  name: string,
+  bytes: Uint8Array,
+  size: ImageSize,
+  resize: number | null = null,
+): Promise<Uint8Array> {
+  const header = readImageHeader(name, bytes);
+  const isOfSize = header.height === size.height && header.width === size.width;
+  if (isOfSize && resize === null) return decodeOne(name, bytes, size);
+  try {
+    const scale = scaleFor(header, size, resize);
+    const [height, width] = [
+      Math.max(size.height, Math.round(header.height * scale)),
+      Math.max(size.width, Math.round(header.width * scale)),
+    ];
+    const left = Math.floor((width - size.width) / 2);
+    const top = Math.floor((height - size.height) / 2);
+    const scaled = sharp(bytes, { ignoreIcc: true, failOn: 'warning' })
+      .resize(width, height, { fit: 'fill' })
+      .extract({ left, top, ...size });
+    return toRgb(await scaled.raw().toBuffer(), size.height * size.width);
+  } catch (cause) {
+    throw dataError('DTRAIN_DATA_CORRUPT', `${name}: does not decode (${firstLine(cause)}). ${REPLACE}`, cause);
+  }
+}
+
+/** Decodes images of any sizes into `into` (NHWC, exactly filled), each as decodeScaled does; calls `progress` with the number done so far. */
+export async function decodeScaledImages(
+  images: readonly EncodedImage[],
+  size: ImageSize,
+  resize: number | null,
+  into: Uint8Array,
+  progress: (done: number) => void,
+): Promise<void> {
+  sharp.cache(false);
+  sharp.concurrency(1);
+  const rest = images.entries();
+  let done = 0;
+  const work = async () => {
+    for (const [index, { name, read }] of rest) {
+      into.set(await decodeScaled(name, read(), size, resize), index * bytesOf(size));
+      done += 1;
+      progress(done);
+    }
+  };
+  await Promise.all(Array.from({ length: CALLS_IN_FLIGHT }, work));
+}
+
+/** How much larger an image becomes. */
+function scaleFor({ height, width }: ImageSize, size: ImageSize, resize: number | null): number {
+  if (resize !== null) return resize / Math.min(height, width);
+  return Math.max(size.height / height, size.width / width);
+}
+
 /** sharp works on libuv's pool, which has four threads. */
 const CALLS_IN_FLIGHT = Math.min(4, os.availableParallelism());
 
@@ -95,7 +153,10 @@ function* stacksOf(images: readonly EncodedImage[], size: ImageSize): Generator<
 function checkSize(name: string, got: ImageHeader, expected: ImageSize): void {
   if (got.height === expected.height && got.width === expected.width) return;
   const sizes = `expected ${expected.width}x${expected.height} pixels, got ${got.width}x${got.height}`;
-  throw dataError('DTRAIN_DATA_LAYOUT', `${name}: ${sizes}. All images of a set have one size: scale or crop them.`);
+  throw dataError(
+    'DTRAIN_DATA_LAYOUT',
+    `${name}: ${sizes}. All images of a set have one size: set data.size to scale them.`,
+  );
 }
 
 /** False for two images of which one is to be decoded alone. */

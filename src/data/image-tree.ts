@@ -133,16 +133,25 @@ function classesOf(entries: readonly TreeEntry[]): Set<string> {
   return new Set(entries.map(({ className }) => className));
 }
 
+/** How images of different sizes become squares of one. */
+export interface Scaling {
+  /** Pixels of a side. */
+  readonly size: number;
+  /** Pixels of the shorter side before the centre is cut out; null: as few as cover the square. */
+  readonly resize: number | null;
+}
+
 /** Decodes a tree; `say` gets a line now and then, by the clock `now`. */
 export async function decodeTree(
   where: string,
   tree: ImageTree,
   say: (line: string) => void,
+  scaling: Scaling | null = null,
   now = nowSeconds,
 ): Promise<DecodedSet> {
   // sharp loads native code: only where pixels are decoded, not where they come from the cache.
-  const { decodeImages, imageSize } = await import('./decode-images.js');
-  const size = imageSize(tree.train[0]!.image);
+  const { decodeImages, decodeScaledImages, imageSize } = await import('./decode-images.js');
+  const size = scaling ? { height: scaling.size, width: scaling.size } : imageSize(tree.train[0]!.image);
   const total = tree.train.length + tree.test.length;
   const progress = sayNowAndThen((done) => say(`${where}: ${digits(done)} of ${digits(total)} images decoded`), now);
   const indexOf = new Map(tree.classes.map((className, index) => [className, index]));
@@ -152,7 +161,9 @@ export async function decodeTree(
       set.labels[index] = indexOf.get(className)!;
     });
     const images = entries.map(({ image }) => image);
-    await decodeImages(images, size, set.imagesNHWC, (done) => progress(before + done));
+    const told = (done: number) => progress(before + done);
+    if (scaling) await decodeScaledImages(images, size, scaling.resize, set.imagesNHWC, told);
+    else await decodeImages(images, size, set.imagesNHWC, told);
     return set;
   };
   const train = await decodeSplit(tree.train, 0);

@@ -13,6 +13,7 @@ import { dataError, digits } from './data-error.js';
 import { type DataEnvironment, type DataOptions, type DataSet, type DecodedSet, fingerprintOf } from './data-set.js';
 import { type CachedSet, cacheFileOf, readCachedSet, writeCachedSet } from './decoded-cache.js';
 import { download, type RemoteFile } from './download.js';
+import type { Scaling } from './image-tree.js';
 import { type DataSource, downloadFolder, FETCH_AGAIN, locateData, type NotFound } from './locate.js';
 import { measureNormalization } from './normalization.js';
 import { identityOf, readSource } from './read-source.js';
@@ -34,9 +35,26 @@ export async function loadDataSet(
   }
   const located = locateData(options, env.cacheFolder);
   const source = 'places' in located ? await fetchOrThrow(options, located, env, archive) : located;
-  const set = await loadDecoded(source, env);
+  const set = await loadDecoded(source, env, scalingOf(options, source));
   const normalization = name === 'cifar10' ? cifar10Normalization(source, set) : set.normalization;
   return { ...set, name, normalization, source: source.path };
+}
+
+/** Only files of images are scaled. */
+function scalingOf({ name, size = null, resize = null }: DataOptions, { path: place }: DataSource): Scaling | null {
+  if (size === null && resize === null) return null;
+  if (name !== 'image-folder') {
+    const cure = 'Leave it out, or set data.name=image-folder.';
+    throw dataError('DTRAIN_DATA_LAYOUT', `${place}: data.size and data.resize: expected null with ${name}. ${cure}`);
+  }
+  if (size === null || (resize !== null && resize < size)) {
+    const got = `data.size ${size} and data.resize ${resize}`;
+    throw dataError(
+      'DTRAIN_DATA_LAYOUT',
+      `${place}: expected data.resize of at least data.size, got ${got}. Set both.`,
+    );
+  }
+  return { size, resize };
 }
 
 function measured(set: DecodedSet): { normalization: Normalization; fingerprint: string } {
@@ -64,15 +82,16 @@ async function fetchOrThrow(
 }
 
 /** From the cache if it is there, sound and of this source; else decoded and kept. */
-async function loadDecoded(source: DataSource, env: DataEnvironment): Promise<CachedSet> {
+async function loadDecoded(source: DataSource, env: DataEnvironment, scaling: Scaling | null): Promise<CachedSet> {
+  const suffix = scaling ? `@${scaling.size}-${scaling.resize ?? 'cover'}` : '';
   const identity = identityOf(source);
-  const cacheFile = cacheFileOf(source.path, env.cacheFolder);
+  const cacheFile = cacheFileOf(`${source.path}${suffix}`, env.cacheFolder);
   const cached = readCachedSet(cacheFile, identity, env.say);
   if (cached !== undefined) return cached;
 
   const start = nowSeconds();
   env.say(`${source.path}: reading the data set; the next run takes it from ${cacheFile}`);
-  const decoded = await readSource(source, env.say);
+  const decoded = await readSource(source, env.say, scaling);
   if (identityOf(source) !== identity) {
     const got = 'one changed while they were read';
     throw dataError('DTRAIN_DATA_CORRUPT', `${source.path}: expected files at rest, ${got}. Run dtrain again.`);

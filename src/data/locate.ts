@@ -9,12 +9,13 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { DtrainError } from '../core/errors.js';
 import { CIFAR10_ARCHIVE, CIFAR10_CLASSES, CIFAR10_FILES } from './cifar10.js';
+import { CIFAR100_FILES } from './cifar100.js';
 import { dataError, digits, firstLine } from './data-error.js';
 import type { DataOptions } from './data-set.js';
 
 export interface DataSource {
-  /** The six official files in a folder; an image-folder tree; a tar of either. */
-  readonly kind: 'official-folder' | 'tree' | 'archive';
+  /** The official files in a folder; an image-folder tree; a list of images; a tar of the first three. */
+  readonly kind: 'official-folder' | 'cifar100-folder' | 'tree' | 'csv' | 'archive';
   readonly path: string;
   /** Ends the message of whatever is wrong with the bytes. */
   readonly cure: string;
@@ -81,7 +82,7 @@ function sourceNamed(setting: string, named: string, name: DataOptions['name']):
       `${setting}: ${named}: expected a file or folder, got nothing there. Check the path.`,
     );
   }
-  if (!stats.isDirectory()) return { kind: 'archive', path: named, cure: INTACT_COPY };
+  if (!stats.isDirectory()) return { kind: /\.csv$/i.test(named) ? 'csv' : 'archive', path: named, cure: INTACT_COPY };
   const source = sourceIn(named, name);
   if (source !== undefined) return source;
   const cure = 'Name the archive or the folder itself.';
@@ -94,6 +95,7 @@ function sourceNamed(setting: string, named: string, name: DataOptions['name']):
 const EXPECTED: Record<DataOptions['name'], string> = {
   cifar10:
     'CIFAR-10 (the official binary archive or its folder, train/CLASS and test/CLASS with images, or a tar of these)',
+  cifar100: 'CIFAR-100 (the official binary archive or its folder with train.bin, test.bin and fine_label_names.txt)',
   'image-folder': 'one data set (train/CLASS and test/CLASS with images, or one tar of these)',
   synthetic: 'nothing',
 };
@@ -115,6 +117,8 @@ function sourceIn(folder: string, name: DataOptions['name'], cure = INTACT_COPY)
     .readdirSync(folder)
     .sort()
     .flatMap((child) => sourceAt(path.join(folder, child), name, cure) ?? []);
+  if (name === 'cifar100')
+    return children.find(({ kind, path: child }) => kind === 'cifar100-folder' || isCifar100Name(child));
   if (name === 'image-folder') return children.length === 1 ? children[0] : undefined;
   const likely = children.filter((child) => child.kind === 'official-folder' || isCifar10Name(child.path));
   return likely.find(isOfficial) ?? likely[0];
@@ -127,6 +131,10 @@ function isOfficial({ kind, path: file }: DataSource): boolean {
 /** The data set that `place` itself is. */
 function sourceAt(place: string, name: DataOptions['name'], cure: string): DataSource | undefined {
   if (!isFolder(place)) return isArchiveName(place) ? { kind: 'archive', path: place, cure } : undefined;
+  if (name === 'cifar100') {
+    const isThere = CIFAR100_FILES.every((file) => fs.existsSync(path.join(place, file)));
+    return isThere ? { kind: 'cifar100-folder', path: place, cure } : undefined;
+  }
   if (CIFAR10_FILES.some((file) => fs.existsSync(path.join(place, file)))) {
     return { kind: 'official-folder', path: place, cure };
   }
@@ -143,8 +151,13 @@ function isArchiveName(place: string): boolean {
   return /\.(tar|tar\.gz|tgz|tar\.xz|txz)$/i.test(place);
 }
 
-/** `cifar10-jpeg.tar.xz`, `my_CIFAR-10.tar`, not `cifar-100.tar`; the official Python archive is not read by this version. */
+function isCifar100Name(place: string): boolean {
+  const fileName = path.basename(place);
+  return /cifar[-_ ]?100/i.test(fileName) && !/python/i.test(fileName);
+}
+
+/** `cifar10-jpeg.tar.xz`, `my_CIFAR-10.tar`, not `cifar-100.tar`. */
 function isCifar10Name(place: string): boolean {
   const fileName = path.basename(place);
-  return /cifar[-_ ]?10(?!0)/i.test(fileName) && !/python/i.test(fileName);
+  return /cifar[-_ ]?10(?!0)/i.test(fileName);
 }

@@ -16,7 +16,7 @@ import { Binding } from './binding.js';
 import { installFusedOps } from './fused-ops.js';
 import { GraphValue } from './graph-value.js';
 import { installOverrides } from './overrides.js';
-import { type Precision, type RecordedOperation, Recording } from './recording.js';
+import { type Precision, type RecordedNode, type RecordedOperation, Recording } from './recording.js';
 import { type NodeBackend, registerBackend, type Tensor, tf } from './tfjs.js';
 
 /** An input of a recorded function. A variable's value is read once, at the start. */
@@ -99,6 +99,17 @@ export class Engine {
     using recording = new Recording(this.runtime, precision);
     this.#binding.recordInto(recording, () => tf.tidy(build));
     return recording.operations;
+  }
+
+  /** What `build` calls, with what each operation reads and writes; `build` returns the result, whose value comes back with the nodes. */
+  traceNodes(build: () => Tensor): { readonly nodes: readonly RecordedNode[]; readonly result: GraphValue } {
+    using recording = new Recording(this.runtime, 'float32');
+    let result: GraphValue | undefined;
+    const run = () => {
+      result = this.graphValue(build());
+    };
+    this.#binding.recordInto(recording, () => tf.tidy(run));
+    return { nodes: recording.nodes, result: result! };
   }
 
   /** Adds an operation that tfjs has no kernel for; inputs may be tfjs tensors. Only while recording. */

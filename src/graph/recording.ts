@@ -25,6 +25,16 @@ export interface RecordedOperation {
   readonly dtype: string;
 }
 
+/** One recorded operation with what it reads and writes, for whoever translates a recording. */
+export interface RecordedNode {
+  readonly type: string;
+  readonly inputs: readonly GraphValue[];
+  readonly attributes: readonly Attribute[];
+  readonly outputs: readonly GraphValue[];
+  /** Of a constant. */
+  readonly values?: Values;
+}
+
 /** Operations with a list input: how many single inputs follow the list. */
 const INPUTS_AFTER_LIST: Readonly<Record<string, number>> = { ConcatV2: 1, Pack: 0, AddN: 0, Einsum: 0 };
 /** Uniform constants with more elements than this become `Fill`: tfjs's gradients make activation-sized arrays of ones and zeros. */
@@ -36,6 +46,7 @@ export class Recording {
   readonly builder: GraphBuilder;
   readonly precision: Precision;
   readonly operations: RecordedOperation[] = [];
+  readonly nodes: RecordedNode[] = [];
 
   constructor(runtime: Runtime, precision: Precision) {
     this.builder = new GraphBuilder(runtime);
@@ -67,6 +78,7 @@ export class Recording {
       outputShapes: outputs.map(({ shape }) => shape),
       dtype: outputs[0] ? dtypeName(outputs[0].dtype) : 'none',
     });
+    this.nodes.push({ type, inputs: inputs.flat(), attributes, outputs });
     return { operation, outputs };
   }
 
@@ -91,7 +103,9 @@ export class Recording {
     const uniform = values.length > FILL_ABOVE && values.every((value) => value === values[0]);
     if (!uniform) {
       this.operations.push({ type: 'Const', inputShapes: [], outputShapes: [shape], dtype: dtypeName(dtype) });
-      return new GraphValue(this, this.builder.constant(values, shape, dtype), dtype, shape);
+      const constant = new GraphValue(this, this.builder.constant(values, shape, dtype), dtype, shape);
+      this.nodes.push({ type: 'Const', inputs: [], attributes: [], outputs: [constant], values });
+      return constant;
     }
     const extents = this.constant(Int32Array.from(shape), [shape.length], DType.int32);
     const value = this.constant(values.slice(0, 1), [], dtype);

@@ -4,7 +4,7 @@ import type { EvaluationEvent } from '../core/events.js';
 import { openCheckpoint, readWeights } from '../train/checkpoint.js';
 import { assemble } from './assemble.js';
 import type { DeviceRequest } from './devices.js';
-import { evaluateOnRanks } from './evaluation.js';
+import { type EvaluationResult, evaluateOnRanks } from './evaluation.js';
 
 export interface EvaluateOptions {
   /** A checkpoint folder, RUN/checkpoints/last or best, or RUN. */
@@ -15,10 +15,8 @@ export interface EvaluateOptions {
   readonly say?: (line: string) => void;
 }
 
-export interface EvaluationReport extends EvaluationEvent {
+export interface EvaluationReport extends EvaluationEvent, EvaluationResult {
   readonly classes: readonly string[];
-  /** Accuracy of each class, a fraction, in the order of `classes`. */
-  readonly perClass: readonly number[];
 }
 
 /** @throws DTRAIN_CHECKPOINT_* (exit 6), and what assembling throws. */
@@ -30,9 +28,9 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
   const weights = (model: Parameters<typeof readWeights>[1]) => readWeights(opened.weightsFile, model);
   const assembly = await assemble({ config, devices, command, say, weights });
   try {
-    const { perClass, ...result } = await evaluateOnRanks(assembly.pool, assembly.data);
+    const result = await evaluateOnRanks(assembly.pool, assembly.data);
     const { step, epoch } = opened.state;
-    return { event: 'evaluation', step, epoch, ...result, classes: assembly.data.classes, perClass };
+    return { event: 'evaluation', step, epoch, ...result, classes: assembly.data.classes };
   } finally {
     await assembly.pool.close();
   }

@@ -56,10 +56,12 @@ export interface EvaluationTask {
 }
 
 export interface EvaluationShare {
-  /** Index of each image in the test set, its loss and predicted class. */
+  /** Index of each image in the test set, its loss, predicted class, the probability of that, and how many classes are above the label. */
   readonly ids: Int32Array;
   readonly losses: Float32Array;
   readonly predicted: Int32Array;
+  readonly confidences: Float32Array;
+  readonly above: Float32Array;
 }
 
 /** What a task returns: a value, or the error as data (a thrown one would lose its class at the border). */

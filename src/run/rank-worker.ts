@@ -74,15 +74,25 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
     const ids: number[] = [];
     const losses: number[] = [];
     const predicted: number[] = [];
+    const confidences: number[] = [];
+    const above: number[] = [];
     for (let start = first * batch; start < count; start += stride * batch) {
-      const { lossN, predictedN } = replica.evaluate(start, Math.min(batch, count - start));
+      const { lossN, predictedN, confidenceN, aboveN } = replica.evaluate(start, Math.min(batch, count - start));
       for (const [i, loss] of lossN.entries()) {
         ids.push(start + i);
         losses.push(loss);
         predicted.push(predictedN[i]!);
+        confidences.push(confidenceN[i]!);
+        above.push(aboveN[i]!);
       }
     }
-    return { ids: Int32Array.from(ids), losses: Float32Array.from(losses), predicted: Int32Array.from(predicted) };
+    return {
+      ids: Int32Array.from(ids),
+      losses: Float32Array.from(losses),
+      predicted: Int32Array.from(predicted),
+      confidences: Float32Array.from(confidences),
+      above: Float32Array.from(above),
+    };
   });
 }
 

@@ -17,6 +17,7 @@ import { type Assembly, assemble } from './assemble.js';
 import { Coordinator, rounded, roundedDown } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
 import { evaluateOnRanks } from './evaluation.js';
+import { RunArtifacts } from './run-artifacts.js';
 import { RunDirectory } from './run-directory.js';
 import { Timetable } from './timetable.js';
 import { packageVersion } from './version.js';
@@ -68,8 +69,10 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
   signal?.addEventListener('abort', stop, { once: true });
   try {
     if (signal?.aborted) stop();
-    for await (const event of new TrainingRun(assembly, directory, options, startedAt).events()) {
+    using artifacts = new RunArtifacts(directory.path, assembly);
+    for await (const event of new TrainingRun(assembly, directory, artifacts, options, startedAt).events()) {
       directory.record(event);
+      artifacts.event(event);
       yield event;
     }
   } finally {
@@ -82,6 +85,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
 class TrainingRun {
   readonly #assembly: Assembly;
   readonly #directory: RunDirectory;
+  readonly #artifacts: RunArtifacts;
   readonly #options: TrainOptions;
   readonly #startedAt: number;
   readonly #coordinator: Coordinator;
@@ -91,9 +95,16 @@ class TrainingRun {
   #lastAccuracy: number | null = null;
   #bestAccuracy: number | null = null;
 
-  constructor(assembly: Assembly, directory: RunDirectory, options: TrainOptions, startedAt: number) {
+  constructor(
+    assembly: Assembly,
+    directory: RunDirectory,
+    artifacts: RunArtifacts,
+    options: TrainOptions,
+    startedAt: number,
+  ) {
     this.#assembly = assembly;
     this.#directory = directory;
+    this.#artifacts = artifacts;
     this.#options = options;
     this.#startedAt = startedAt;
     this.#coordinator = new Coordinator(assembly);
@@ -129,11 +140,13 @@ class TrainingRun {
   /** Evaluates; whether this is the best accuracy so far. */
   async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
     const { pool, data } = this.#assembly;
-    const { testLoss, testAccuracy, images } = await evaluateOnRanks(pool, data);
+    const result = await evaluateOnRanks(pool, data);
+    const { testLoss, testAccuracy, images } = result;
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
     if (isBest) this.#bestAccuracy = testAccuracy;
     const epoch = this.#timetable.epochsAfter(this.#step);
+    this.#artifacts.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
     return isBest;
   }

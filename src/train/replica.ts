@@ -62,6 +62,17 @@ export interface StepReport {
   readonly stopRequested: boolean;
 }
 
+/** Of each image. */
+export interface EvaluatedBatch {
+  /** In nats. */
+  readonly lossN: Float32Array;
+  readonly predictedN: Int32Array;
+  /** Probability of the predicted class. */
+  readonly confidenceN: Float32Array;
+  /** Classes that are more probable than the label: 0 where the prediction is right. */
+  readonly aboveN: Float32Array;
+}
+
 /** Handles of one shard's feeds: indices, cropYX, flip, cutoutYX, dropoutKey. */
 type Feed = readonly TensorHandle[];
 
@@ -170,20 +181,26 @@ export class Replica {
     return { loss, correct: this.#group.result[layout.correct]!, stopRequested: this.#group.stopRequested };
   }
 
-  /** Loss and predicted class of the test images `first` to `first + count`, at most a whole evaluation batch. */
-  evaluate(first: number, count: number): { lossN: Float32Array; predictedN: Int32Array } {
+  /** What became of the test images `first` to `first + count`, at most a whole evaluation batch. */
+  evaluate(first: number, count: number): EvaluatedBatch {
     const { program, device } = this.#options;
     const n = program.evaluationBatch;
     const ids = Int32Array.from({ length: n }, (_, i) => first + Math.min(i, count - 1)); // the last image again where there are no more
     using indices = tensorFrom(this.#runtime, device, ids, [n]);
     const weights = this.#averages.length > 0 ? this.#averages : [...this.#parameters, this.#statistics];
     const inputs = [...handles(weights), ...this.#testSplit, indices];
-    const [lossOutput, predictedOutput] = this.#run({ name: program.evaluate, inputs, numOutputs: 2 });
+    const outputs = this.#run({ name: program.evaluate, inputs, numOutputs: 4 });
+    const [lossOutput, predictedOutput, confidenceOutput, aboveOutput] = outputs;
     using loss = lossOutput!;
     using predicted = predictedOutput!;
+    using confidence = confidenceOutput!;
+    using above = aboveOutput!;
+    const floats = (handle: TensorHandle) => handle.readInto(new Float32Array(n)).subarray(0, count);
     return {
-      lossN: loss.readInto(new Float32Array(n)).subarray(0, count),
+      lossN: floats(loss),
       predictedN: readClasses(predicted, n).subarray(0, count),
+      confidenceN: floats(confidence),
+      aboveN: floats(above),
     };
   }
 

@@ -3,7 +3,7 @@
  *
  *   compute   parameters, data set, indices, random draws  →  one row: gradients, batch statistics, loss, correct
  *   update    parameters, optimizer's slots, running statistics, their averages, the mean row, rates  →  (all in place)
- *   evaluate  parameters, running statistics, data set, indices  →  loss and predicted class of each image
+ *   evaluate  parameters, running statistics, data set, indices  →  loss, predicted class, its probability, the label's place, of each image
  *
  * Idea: the main thread records them once; what it hands to the ranks is plain data (names and sizes), and each rank runs the same
  * functions on its own device. A rank never loads tfjs.
@@ -262,7 +262,10 @@ function moveStatistics(engine: Engine, running: RecordedInput, batch: Tensor): 
     .operation;
 }
 
-/** Inputs: parameters, running statistics [2, channels], images, labels, indices [N]. Outputs: loss [N], predicted class [N]. */
+/**
+ * Inputs: parameters, running statistics [2, channels], images, labels, indices [N]. Outputs, each [N]: loss, predicted class, its
+ * probability, and how many classes are more probable than the label.
+ */
 function recordEvaluate(
   engine: Engine,
   name: string,
@@ -286,7 +289,9 @@ function recordEvaluate(
     const logitsNK = options.evaluationFlip ? tf.mul(tf.add(plain, logitsOf(tf.reverse(batch, 2))), 0.5) : plain;
     const labelsN = tf.gather(labels.value() as Tensor1D, indices.value() as Tensor1D);
     const lossN = softmaxCrossEntropy(targets(labelsN, model.classes, 0), logitsNK as Tensor2D);
-    return { outputs: [lossN, tf.argMax(logitsNK, 1)] };
+    const labelLogitN1 = tf.sum(tf.mul(logitsNK, targets(labelsN, model.classes, 0)), 1, true);
+    const aboveN = tf.sum(tf.cast(tf.greater(logitsNK, labelLogitN1), 'float32'), 1);
+    return { outputs: [lossN, tf.argMax(logitsNK, 1), tf.max(tf.softmax(logitsNK), 1), aboveN] };
   });
 }
 

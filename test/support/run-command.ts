@@ -49,6 +49,9 @@ export async function runCommand(
     benchScaling: absent('benchScaling'),
     describeModels: absent('describeModels'),
     exportCheckpoint: absent('exportCheckpoint'),
+    predictImages: absent('predictImages'),
+    writeReport: absent('writeReport'),
+    watchRun: absent('watchRun'),
     ...run,
   };
   const exitCode = await runCommandLine(words, { console, run: layer, env }, '9.9.9');

@@ -1,0 +1,183 @@
+/**
+ * What a run leaves in its folder for people beside metrics.jsonl: TensorBoard's events, environment.json, evaluation.json, report.html.
+ *
+ * Idea: fed by the run's events and evaluations, it never changes what the run does. Owns the open event file until disposed.
+ * Must stay true: nothing here is done once a step.
+ */
+import os from 'node:os';
+import path from 'node:path';
+import { rowView } from '../collective/gradient-arena.js';
+import { printConfig } from '../config/print-config.js';
+import { DtrainError } from '../core/errors.js';
+import type { TrainEvent } from '../core/events.js';
+import { writeFileAtomic } from '../core/files.js';
+import { heatMap } from '../core/heat-map.js';
+import { encodePng } from '../core/png.js';
+import { sizeOf } from '../core/shape.js';
+import { drawAugmentation } from '../data/augmentation.js';
+import { augmentedPixels } from '../data/augmented-pixels.js';
+import type { ImageSet } from '../data/data-set.js';
+import { sampleIds } from '../data/sampler.js';
+import { readNetwork } from '../export/read-network.js';
+import { graphOutlineProto, tensorflowNodes } from '../export/tensorflow-graph.js';
+import { startEngine } from '../graph/engine.js';
+import { readRun } from '../report/read-run.js';
+import { reportPage } from '../report/report-page.js';
+import type { Assembly } from './assemble.js';
+import type { EvaluationResult } from './evaluation.js';
+import { EventFile, histogram, image, scalar, text } from './event-file.js';
+import { packageVersion } from './version.js';
+
+const AUGMENTED_IMAGES = 8;
+const CONFUSION_CELL_PIXELS = 16;
+/** A matrix of more classes is too large a picture. */
+const CONFUSION_CLASSES = 100;
+
+export class RunArtifacts {
+  readonly #folder: string;
+  readonly #assembly: Assembly;
+  readonly #events: EventFile;
+
+  /** @throws DTRAIN_STORAGE (exit 7). */
+  constructor(folder: string, assembly: Assembly) {
+    this.#folder = folder;
+    this.#assembly = assembly;
+    const seconds = Math.floor(Date.now() / 1000);
+    this.#events = new EventFile(path.join(folder, `events.out.tfevents.${seconds}.${os.hostname()}.${process.pid}`));
+    writeFileAtomic(path.join(folder, 'environment.json'), `${JSON.stringify(environmentOf(assembly), null, 2)}\n`);
+    const configuration = `\`\`\`yaml\n${printConfig(assembly.config)}\`\`\``;
+    this.#events.values(0, [text('configuration', configuration), ...this.#augmentedImages()]);
+    const graph = graphOutline(assembly);
+    if (graph) this.#events.graph(graph);
+  }
+
+  /** Called after the event is in metrics.jsonl, from which the page of the end is made. */
+  event(event: TrainEvent): void {
+    if (event.event === 'step') {
+      const { step, loss, trainAccuracy, learningRate, imagesPerSecond, epoch, seconds } = event;
+      const phases = Object.entries(seconds).map(([phase, value]) => scalar(`seconds/${phase}`, value));
+      this.#events.values(step, [
+        scalar('loss/train', loss),
+        scalar('accuracy/train', trainAccuracy),
+        scalar('learningRate', learningRate),
+        scalar('imagesPerSecond', imagesPerSecond),
+        scalar('epoch', epoch),
+        ...phases,
+      ]);
+    }
+    if (event.event === 'evaluation') {
+      const { step, testLoss, testAccuracy } = event;
+      this.#events.values(step, [scalar('loss/test', testLoss), scalar('accuracy/test', testAccuracy)]);
+    }
+    if (event.event === 'end') {
+      const page = reportPage({ runs: [readRun(this.#folder)], scaling: [] });
+      writeFileAtomic(path.join(this.#folder, 'report.html'), page);
+    }
+  }
+
+  /** Called with the whole of an evaluation, of which the event tells a part. */
+  evaluation(step: number, epoch: number, result: EvaluationResult): void {
+    const { classes, test } = this.#assembly.data;
+    const mostWrong = result.mostWrong.map((answer) => ({
+      ...answer,
+      png: pngOf(test, answer.image).toString('base64'),
+    }));
+    const file = path.join(this.#folder, 'evaluation.json');
+    writeFileAtomic(file, `${JSON.stringify({ step, epoch, classes, ...result, mostWrong })}\n`);
+    const values = [
+      scalar('accuracy/top5', result.top5Accuracy),
+      scalar('calibrationError', result.calibration.error),
+      histogram('gradientNorms', this.#gradientNorms()),
+    ];
+    if (classes.length <= CONFUSION_CLASSES) {
+      const { pixels, height, width } = heatMap(result.confusion, CONFUSION_CELL_PIXELS);
+      values.push(image('confusion', encodePng(pixels, height, width), height, width));
+    }
+    this.#events.values(step, values);
+  }
+
+  [Symbol.dispose](): void {
+    this.#events[Symbol.dispose]();
+  }
+
+  /** Of each parameter, in the last mean row. */
+  #gradientNorms(): number[] {
+    const { arena, recorded } = this.#assembly;
+    const row = rowView(arena, arena.shards);
+    let at = 0;
+    return recorded.program.layout.parameterShapes.map((shape) => {
+      const end = at + sizeOf(shape);
+      let squares = 0;
+      for (; at < end; at++) squares += row[at]! ** 2;
+      return Math.sqrt(squares);
+    });
+  }
+
+  /** The first images of the first epoch as the network sees them. */
+  #augmentedImages(): Buffer[] {
+    const { config, data } = this.#assembly;
+    const { height, width, imagesNHWC, count } = data.train;
+    const { seed } = config.train;
+    const n = Math.min(AUGMENTED_IMAGES, count);
+    const { ids, epochs } = sampleIds({ seed, count, shuffle: config.data.shuffle }, 0, n);
+    const draws = { cropYX: new Int32Array(2 * n), flip: new Int32Array(n), cutoutYX: new Int32Array(2 * n) };
+    const { augment } = config.data;
+    drawAugmentation({ ...augment, seed, height, width }, ids, epochs, draws);
+    return Array.from({ length: n }, (_, i) => {
+      const bytes = height * width * 3;
+      const [cropY, cropX] = [draws.cropYX[2 * i]!, draws.cropYX[2 * i + 1]!];
+      const [cutoutY, cutoutX] = [draws.cutoutYX[2 * i]!, draws.cutoutYX[2 * i + 1]!];
+      const drawn = { cropY, cropX, flip: draws.flip[i] === 1, cutoutY, cutoutX };
+      const original = imagesNHWC.subarray(ids[i]! * bytes, (ids[i]! + 1) * bytes);
+      const pixels = augmentedPixels(original, [height, width], drawn, augment, data.normalization.mean);
+      return image(`augmented/${i}`, encodePng(pixels, height, width), height, width);
+    });
+  }
+}
+
+/** Of the network in evaluation; none for a model of the user's own with operations that exports do not know. */
+function graphOutline({ devices, model, data }: Assembly): Buffer | undefined {
+  const none = new Float32Array(0);
+  const weights = {
+    parameters: model.parameters.map(() => none),
+    means: model.statistics.map(() => none),
+    variances: model.statistics.map(() => none),
+  };
+  const { height, width } = data.test;
+  const { normalization, classes } = data;
+  const engine = startEngine(devices.runtime, devices.names[0]!);
+  try {
+    const network = readNetwork(engine, { model, weights, imageSize: [height, width], normalization, classes });
+    return graphOutlineProto(tensorflowNodes(network));
+  } catch (error) {
+    if (error instanceof DtrainError && error.code === 'DTRAIN_EXPORT_UNSUPPORTED') return undefined;
+    throw error;
+  }
+}
+
+function pngOf({ imagesNHWC, height, width }: ImageSet, index: number): Buffer {
+  const bytes = height * width * 3;
+  return encodePng(imagesNHWC.subarray(index * bytes, (index + 1) * bytes), height, width);
+}
+
+function environmentOf({ devices, data, batch, model }: Assembly): object {
+  return {
+    dtrain: packageVersion(),
+    node: process.version,
+    tensorflow: `${devices.runtime.c.TF_Version()} (${devices.library.variant})`,
+    system: `${os.type()} ${os.release()}`,
+    processor: os.cpus()[0]?.model ?? 'unknown',
+    cores: os.availableParallelism(),
+    memoryBytes: os.totalmem(),
+    devices: devices.names,
+    threadsPerWorker: batch.threadsPerWorker,
+    model: { name: model.name, parameters: model.numParameters, multiplyAdds: model.multiplyAdds },
+    data: {
+      source: data.source,
+      trainImages: data.train.count,
+      testImages: data.test.count,
+      size: [data.test.height, data.test.width],
+      fingerprint: data.fingerprint,
+    },
+  };
+}
