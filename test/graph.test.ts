@@ -487,9 +487,9 @@ const EXPECTED_COUNTS = {
     'Add 59, AssignSubVariableOp 1, Const 123, Mul 60, Placeholder 122, ReadVariableOp 60, Reshape 60, ' +
     'ResourceApplyMomentum 59, SplitV 1, Sub 1, Unpack 1',
   evaluate:
-    'Add 11, ArgMax 1, AvgPool 2, BatchMatMulV2 1, Cast 2, Const 25, Conv2D 19, FusedBatchNormV3 19, ' +
-    'GatherV2 2, Mean 1, Mul 1, OneHot 1, PadV2 4, Placeholder 63, ReadVariableOp 60, Relu 19, Reshape 2, ' +
-    'SoftmaxCrossEntropyWithLogits 1, SplitV 3',
+    'Add 11, ArgMax 1, AvgPool 2, BatchMatMulV2 1, Cast 4, Const 31, Conv2D 19, FusedBatchNormV3 19, ' +
+    'GatherV2 2, Greater 1, Max 1, Mean 1, Mul 2, OneHot 2, PadV2 4, Placeholder 63, ReadVariableOp 60, Relu 19, ' +
+    'Reshape 2, Softmax 1, SoftmaxCrossEntropyWithLogits 1, SplitV 3, Sum 2',
 };
 
 for (const fn of ['compute', 'update', 'evaluate'] as const) {
