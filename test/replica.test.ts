@@ -146,7 +146,8 @@ test('evaluation of a linear model: loss without smoothing, class, and as many i
   assertClose(all.lossN, expected.lossN, 1e-6, 'loss');
   assert.deepEqual(Array.from(all.predictedN), expected.predictedN);
   const part = rank.replica.evaluate(4, 2);
-  assert.deepEqual(part, { lossN: all.lossN.subarray(4), predictedN: all.predictedN.subarray(4) });
+  assert.deepEqual(part.lossN, all.lossN.subarray(4));
+  assert.deepEqual(part.predictedN, all.predictedN.subarray(4));
 });
 
 test('each sample is cropped, flipped and cut by its own draws, in its shard, anew in each epoch', () => {
