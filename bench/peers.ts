@@ -1,0 +1,210 @@
+/**
+ * `npm run bench:peers [ROW...]`: dtrain against its peers on this machine, in turn, A B A B.
+ *
+ * Idea: every figure is a ratio of two commands that ran one after the other; the median of the pairs is compared with the goal, so a
+ * machine whose speed drifts disturbs both alike. Same work on both sides: momentum SGD, no augmentation, synthetic images.
+ * Peers are PyTorch, as its experts write it (bench/reference), in an environment of its own that is made once in the cache folder;
+ * PEERS_PYTHON names a python that has PyTorch already. Writes bench/results/<what>-<machine>-<date>.json and prints a table.
+ */
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { cacheFolder } from '../src/core/home.js';
+import { median, type Spread, spread } from '../src/core/statistics.js';
+
+type Json = Readonly<Record<string, unknown>>;
+
+interface Row {
+  readonly id: string;
+  readonly work: string;
+  readonly goal: number;
+  readonly ours: readonly string[];
+  /** The better one of these is the peer, pair by pair. */
+  readonly peers: readonly (readonly string[])[];
+  /** A figure that is better when it is larger. */
+  readonly figure: (result: Json) => number;
+}
+
+interface Measured {
+  readonly id: string;
+  readonly work: string;
+  readonly goal: number;
+  readonly ratio: Spread;
+  readonly ours: Spread;
+  readonly peer: Spread;
+  readonly reached: boolean;
+  readonly commands: readonly string[];
+}
+
+const ROOT = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
+const REFERENCE = path.join(ROOT, 'bench', 'reference');
+const PAIRS = 3;
+
+const imagesPerSecond = (result: Json) => (result['imagesPerSecond'] as Spread).median;
+const oneOver = (key: string) => (result: Json) => 1 / (result[key] as number);
+const roundsPerSecond = (result: Json) => 1 / (result['seconds'] as Spread).median;
+
+/** Options that make our step the peers' work. */
+const SAME_WORK = [
+  'data.name=synthetic',
+  'data.augment={crop: 0, flip: false, cutout: 0}',
+  'optimizer.weightDecay=0.0001',
+];
+
+function dtrainStep(config: string, ...words: readonly string[]): string[] {
+  const steps = config === 'resnet20' ? '20' : '8';
+  const run = ['bench', 'step', '--config', config, '--cpus', '2', '--steps', steps, '--warmup', '3', '--json'];
+  return [
+    process.execPath,
+    path.join(ROOT, 'dist/src/cli/main.js'),
+    ...run,
+    'train.globalBatch=128',
+    ...SAME_WORK,
+    ...words,
+  ];
+}
+
+function pytorchSteps(python: string, model: string, ...words: readonly string[]): string[][] {
+  const steps = model === 'resnet20' ? '20' : '8';
+  const script = [
+    python,
+    path.join(REFERENCE, 'pytorch_step.py'),
+    '--model',
+    model,
+    '--steps',
+    steps,
+    '--warmup',
+    '3',
+    ...words,
+  ];
+  return [
+    [...script, '--processes', '2', '--threads', '1'],
+    [...script, '--processes', '1', '--threads', '2'],
+  ];
+}
+
+function rows(python: string): Row[] {
+  const step = (config: string, precision: string, goal: number): Row => {
+    const stem = config === 'resnet20' ? 'cifar' : 'imagenet';
+    return {
+      id: `${config}-${precision}`,
+      work: `${config}, batch 128, ${precision}`,
+      goal,
+      ours: dtrainStep(config, `train.precision=${precision}`, `model.stem=${stem}`),
+      peers: pytorchSteps(python, config, '--precision', precision, '--stem', stem),
+      figure: imagesPerSecond,
+    };
+  };
+  const allReduce = (ranks: number): Row => {
+    const size = ['--bytes', '94371840', '--ranks', `${ranks}`, '--rounds', '20'];
+    return {
+      id: `all-reduce-${ranks}`,
+      work: `all-reduce of 94 MB, ${ranks} ranks (gloo)`,
+      goal: 12,
+      ours: [process.execPath, path.join(ROOT, 'dist/src/cli/main.js'), 'bench', 'all-reduce', ...size, '--json'],
+      peers: [[python, path.join(REFERENCE, 'pytorch_allreduce.py'), ...size]],
+      figure: roundsPerSecond,
+    };
+  };
+  const resnet20 = step('resnet20', 'float32', 1.4);
+  return [
+    resnet20,
+    step('resnet20', 'bfloat16', 1.3),
+    step('resnet18', 'float32', 1.3),
+    step('resnet18', 'bfloat16', 1.5),
+    step('resnet50', 'float32', 1.3),
+    step('resnet50', 'bfloat16', 1.6),
+    allReduce(2),
+    allReduce(4),
+    {
+      ...resnet20,
+      id: 'start',
+      work: 'command to first finished step, ResNet-20',
+      goal: 2,
+      figure: oneOver('startSeconds'),
+    },
+    { ...resnet20, id: 'memory', work: 'peak resident memory, ResNet-20', goal: 1, figure: oneOver('peakRssBytes') },
+  ];
+}
+
+/** A python with PyTorch: PEERS_PYTHON, or an environment in the cache folder that is made when it is missing. */
+function peersPython(): string {
+  const given = process.env['PEERS_PYTHON'];
+  if (given) return given;
+  const folder = path.join(cacheFolder(), 'peers');
+  const python = path.join(folder, 'bin', 'python');
+  const done = path.join(folder, 'complete');
+  if (!fs.existsSync(done)) {
+    process.stderr.write(`making the peers' environment in ${folder}: a download of some gigabytes\n`);
+    execFileSync('python3', ['-m', 'venv', folder], { stdio: 'inherit' });
+    execFileSync(python, ['-m', 'pip', 'install', '--quiet', '-r', path.join(REFERENCE, 'requirements.txt')], {
+      stdio: 'inherit',
+    });
+    fs.writeFileSync(done, '');
+  }
+  return python;
+}
+
+/** The JSON that is a command's last line of standard output. */
+function resultOf(command: readonly string[]): Json {
+  const output = execFileSync(command[0]!, command.slice(1), { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  return JSON.parse(output.trim().split('\n').at(-1)!) as Json;
+}
+
+function measure({ id, work, goal, ours, peers, figure }: Row): Measured {
+  const own: number[] = [];
+  const best: number[] = [];
+  for (let pair = 0; pair < PAIRS; pair++) {
+    own.push(figure(resultOf(ours)));
+    best.push(Math.max(...peers.map((peer) => figure(resultOf(peer)))));
+    process.stderr.write(`${id}: pair ${pair + 1} of ${PAIRS}: ${(own.at(-1)! / best.at(-1)!).toFixed(2)}\n`);
+  }
+  const ratios = own.map((value, i) => value / best[i]!);
+  return {
+    id,
+    work,
+    goal,
+    ratio: spread(ratios),
+    ours: spread(own),
+    peer: spread(best),
+    reached: median(ratios) >= goal,
+    commands: [ours, ...peers].map((command) =>
+      command.map((word) => word.replace(`${ROOT}/`, '').replace(/^\/.*\//, '')).join(' '),
+    ),
+  };
+}
+
+function machineFacts(): Json {
+  const [cpu] = os.cpus();
+  return {
+    processor: cpu?.model ?? 'unknown',
+    cores: os.availableParallelism(),
+    memoryBytes: os.totalmem(),
+    node: process.version,
+  };
+}
+
+const wanted = process.argv.slice(2);
+const chosen = rows(peersPython()).filter(({ id }) => wanted.length === 0 || wanted.some((word) => id.includes(word)));
+const results = chosen.map(measure);
+const date = new Date().toISOString().slice(0, 10);
+const machine = (os.cpus()[0]?.model ?? 'machine')
+  .toLowerCase()
+  .replace(/[^a-z0-9]+/g, '-')
+  .slice(0, 24)
+  .replace(/-$/, '');
+const file = path.join(ROOT, 'bench', 'results', `peers-${machine}-${os.availableParallelism()}-cores-${date}.json`);
+fs.mkdirSync(path.dirname(file), { recursive: true });
+fs.writeFileSync(
+  file,
+  `${JSON.stringify({ command: 'npm run bench:peers', date, machine: machineFacts(), rows: results }, null, 2)}\n`,
+);
+for (const { work, goal, ratio, reached } of results) {
+  const figures = `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
+  process.stdout.write(
+    `${work.padEnd(46)} ${figures.padEnd(24)} goal ${goal}  ${reached ? 'reached' : 'not reached'}\n`,
+  );
+}
+process.stdout.write(`${path.relative(process.cwd(), file)}\n`);
