@@ -19,6 +19,7 @@ const SURFACE: Readonly<Record<string, readonly string[]>> = {
   watch: ['port'],
   doctor: ['json'],
   setup: ['cpu', 'gpu', 'quiet'],
+  completion: [],
   'config print': ['config'],
   'config schema': [],
   'config docs': [],

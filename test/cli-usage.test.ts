@@ -154,6 +154,8 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
     '--format: expected safetensors, tfjs, saved-model, onnx, got "pickle".',
     'export',
   ],
+  ['completion', 'SHELL is missing.', 'completion'],
+  ['completion tcsh', 'SHELL: expected bash, zsh, fish, got "tcsh".', 'completion'],
   ['doctor now', 'unknown word "now".', 'doctor'],
   ['setup --cpu --gpu', '--cpu and --gpu exclude each other: choose one.', 'setup'],
   ['setup --bundle x', 'unknown flag --bundle: not in this version yet.', 'setup'],

@@ -176,6 +176,14 @@ export const COMMANDS: readonly Command[] = [
     run: async (flags, context) => (await import('./setup-command.js')).setupCommand(flags, context),
   },
   {
+    name: 'completion',
+    words: '<SHELL> [LINE]',
+    usage: 'dtrain completion bash|zsh|fish',
+    describe: 'prints what makes a shell complete commands, flags and keys: source <(dtrain completion bash)',
+    flags: {},
+    run: async (flags, context) => (await import('./completion-command.js')).completionCommand(flags, context),
+  },
+  {
     name: 'config print',
     words: '[overrides..]',
     usage: 'dtrain config print [--config FILE|NAME] [KEY=VALUE ...]',
