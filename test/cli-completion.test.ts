@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { candidates } from '../src/cli/completion-command.js';
 
 for (const [line, expected] of [
-  ['dtrain ev', ['eval', 'evaluation.everyEpochs=']],
+  ['dtrain ev', ['eval', 'evaluation.everyEpochs=', 'evaluation.flip=']],
   ['dtrain bench s', ['step', 'scaling']],
   ['dtrain export runs/a --f', ['--format', '--fold']],
   ['dtrain export runs/a --format s', ['safetensors', 'saved-model']],
