@@ -47,7 +47,10 @@ test(
     const { exitCode, stdout, stderr } = await start(['--gpus', '4', '--config', 'resnet50.yaml']).finished;
     const cure = 'Install the GPU library: dtrain setup --gpu. Or run on the CPU: dtrain --config resnet50 --cpus 4';
     const found = 'only the CPU library of TensorFlow is installed, which finds none';
-    assert.deepEqual([exitCode, stdout, stderr], [4, '', `asked for 4 GPUs, but ${found}. ${cure}\n`]);
+    assert.deepEqual(
+      [exitCode, stdout, stderr],
+      [4, '', `dtrain: starting resnet50.yaml\nasked for 4 GPUs, but ${found}. ${cure}\n`],
+    );
   },
 );
 
