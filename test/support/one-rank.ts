@@ -117,7 +117,7 @@ export class OneRank {
     return stateViews(this.#state, this.layout);
   }
 
-  evaluate(): { lossN: Float32Array; predictedN: Int32Array } {
+  evaluate(): ReturnType<Replica['evaluate']> {
     return this.replica.evaluate(0, this.#numImages);
   }
 
