@@ -40,7 +40,7 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
   ['-g 3', 'unknown flag -g.', 'train'],
   ['--no-json', 'unknown flag --no-json.', 'train'],
   ['--train.seed=3', 'unknown flag --train.seed: a key of the configuration has no dashes: train.seed=VALUE', 'train'],
-  ['--resume', 'unknown flag --resume: not in this version yet.', 'train'],
+  ['--max-restarts 2', 'unknown flag --max-restarts: not in this version yet.', 'train'],
   ['--max-restarts 3', 'unknown flag --max-restarts: not in this version yet.', 'train'],
   [
     '--hosts a:1,b:1 --host-rank 0',

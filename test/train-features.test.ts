@@ -95,6 +95,8 @@ test('a state passes through a checkpoint bit for bit, whatever the optimizer ke
             epoch: 1,
             testAccuracy: null,
             bestTestAccuracy: null,
+            evaluationDue: false,
+            shards: 1,
             classes: ['a'],
             imageSize: [32, 32],
             normalization: { mean: [0, 0, 0], std: [1, 1, 1] },

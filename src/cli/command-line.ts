@@ -17,7 +17,7 @@ export async function runCommandLine(words: readonly string[], context: Context,
   const line = new CommandLine(words, context);
   let help = '';
   try {
-    await line.parser(version).parseAsync([...words], {}, (_error, _values, output) => {
+    await line.parser(version).parseAsync(withoutValues(words), {}, (_error, _values, output) => {
       help = output;
     });
     if (help !== '') context.console.out(help);
@@ -27,11 +27,17 @@ export async function runCommandLine(words: readonly string[], context: Context,
   }
 }
 
+/** A flag that may stand without its value does not take the word after it for one when that is a flag or KEY=VALUE. */
+function withoutValues(words: readonly string[]): string[] {
+  const isAlone = (next: string | undefined) => next === undefined || next.startsWith('-') || /^[\w.]+=/.test(next);
+  return words.map((word, i) => (word === '--resume' && isAlone(words[i + 1]) ? '--resume=' : word));
+}
+
 /** What usage errors need to know of a command, or of a group of commands. */
 type Usage = Pick<Command, 'name' | 'usage' | 'flags'> & Partial<Pick<Command, 'words'>>;
 
 /** Flags of the contract that a later version brings. */
-const LATER_FLAGS = ['resume', 'max-restarts', 'hosts', 'host-rank', 'bundle', 'part-size', 'with-node', 'from-bundle'];
+const LATER_FLAGS = ['max-restarts', 'hosts', 'host-rank', 'bundle', 'part-size', 'with-node', 'from-bundle'];
 
 class CommandLine {
   exitCode: number = ExitCode.ok;
@@ -81,13 +87,13 @@ class CommandLine {
       describe as string, // the types of yargs leave out that false hides a command
       (inner) => {
         this.#current = command;
-        for (const [flag, { value, describe }] of Object.entries(command.flags)) {
+        for (const [flag, { value, isOptional = false, describe }] of Object.entries(command.flags)) {
           const description = value === undefined ? describe : `${value}: ${describe}`;
           inner.option(
             flag,
             value === undefined
               ? { type: 'boolean', describe }
-              : { type: 'string', requiresArg: true, describe: description },
+              : { type: 'string', requiresArg: !isOptional, describe: description },
           );
         }
         return describe === false ? inner : inner.usage(usageText(command));

@@ -10,6 +10,8 @@ import type { Flags } from './flags.js';
 export interface FlagSpec {
   /** What stands after the flag; undefined for a switch. */
   readonly value?: string;
+  /** The flag may stand without its value. */
+  readonly isOptional?: boolean;
   readonly describe: string;
 }
 
@@ -49,13 +51,19 @@ export const COMMANDS: readonly Command[] = [
     name: 'train',
     words: '[overrides..]',
     usage:
-      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--json] [--quiet] [--dry-run]',
+      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--json] [--quiet] [--dry-run]',
     describe: 'trains a model (the default command)',
     flags: {
       config,
       gpus,
       cpus,
       'run-dir': { value: 'DIR', describe: 'where the run is kept (runs/NAME-TIME)' },
+      resume: {
+        value: '[RUN|CHECKPOINT]',
+        isOptional: true,
+        describe:
+          'goes on from a checkpoint: the one named, else the last one in --run-dir or of the newest run of this configuration',
+      },
       json,
       quiet,
       'dry-run': { describe: 'prints what would run, and stops' },

@@ -48,6 +48,11 @@ export class Flags {
     return String(value);
   }
 
+  /** Of a flag that may stand without a value: the empty text then. */
+  optionalText(name: string): string | undefined {
+    return this.#values[name] === '' ? '' : this.text(name);
+  }
+
   required(name: string, example: string): string {
     return this.text(name) ?? this.fail(`--${name} is missing: ${example}`);
   }

@@ -14,6 +14,7 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const devices = flags.devices();
   const file = flags.required('config', 'to begin, dtrain --config quickstart');
   const runDir = flags.text('run-dir') ?? null;
+  const resume = flags.optionalText('resume');
 
   // Before anything is loaded, so that whoever waits knows that something happens.
   if (!flags.isSet('dry-run')) context.console.say(`dtrain: starting ${file}`);
@@ -31,6 +32,7 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const events = context.run.train(
     {
       ...options,
+      ...(resume !== undefined && { resume: { from: resume || null } }),
       onProgress: (progress) => !console.isJson && printer.progress(progress),
       say: (line) => console.say(line),
     },

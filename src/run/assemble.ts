@@ -18,14 +18,15 @@ import { startEngine } from '../graph/engine.js';
 import { type Model, makeModel } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
-import { readWeights } from '../train/checkpoint.js';
+import { type OpenCheckpoint, readWeights } from '../train/checkpoint.js';
 import { allocateState } from '../train/replica-state.js';
-import { writeFirstWeights } from '../train/state-transfer.js';
+import { readState, writeFirstWeights } from '../train/state-transfer.js';
 import { type RecordedProgram, recordProgram } from '../train/step-program.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import type { Preparation } from './protocol.js';
 import { RankPool } from './rank-pool.js';
+import { checkSameRun } from './resume.js';
 
 export interface AssembleOptions {
   readonly config: RunConfig;
@@ -35,6 +36,8 @@ export interface AssembleOptions {
   readonly say: (line: string) => void;
   /** Weights to begin with; else model.initFrom, else initialised from the seed. */
   readonly weights?: (model: Model) => Weights;
+  /** Go on from all that this checkpoint holds. */
+  readonly resume?: OpenCheckpoint | null;
   /** Take the synthetic set, saying so, where CIFAR-10 is neither on disk nor reachable. */
   readonly fallBackToSynthetic?: boolean;
   /** An operation with an input on another rank's device is an error instead of a silent copy. For tests. */
@@ -95,7 +98,12 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   });
   const { layout } = recorded.program;
   const state = allocateState(layout);
-  writeFirstWeights(state, layout, beginningWeights(options, config, model));
+  if (options.resume) {
+    checkSameRun(options.resume, config, batch.shards);
+    readState(state, layout, model, options.resume);
+  } else {
+    writeFirstWeights(state, layout, beginningWeights(options, config, model));
+  }
   const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
   const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
   const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };

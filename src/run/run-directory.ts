@@ -11,39 +11,82 @@ import type { TrainEvent } from '../core/events.js';
 import { storageError, writeFileAtomic } from '../core/files.js';
 import { hasCheckpoints } from '../train/checkpoint.js';
 
+export interface RunDirectoryOptions {
+  /** Null: a new one under runs/. */
+  readonly runDir: string | null;
+  readonly configName: string;
+  /** The run goes on from a checkpoint in the folder. */
+  readonly isResumed: boolean;
+}
+
 export class RunDirectory {
   readonly path: string;
   readonly checkpoints: string;
-  readonly #metrics: number;
+  #metrics: number | undefined;
 
   /**
-   * Makes the folder (`given`, or a new one under runs/) and writes config.yaml.
+   * Makes the folder, or finds the one to go on in. What is in it stays as it is until `begin`.
    * @throws DTRAIN_STORAGE, DTRAIN_RUN_EXISTS (exit 7).
    */
-  constructor(given: string | null, configName: string, config: RunConfig) {
-    this.path = given ?? freshName(configName);
-    if (hasCheckpoints(this.path)) throw runExists(this.path);
+  constructor({ runDir, configName, isResumed }: RunDirectoryOptions) {
+    this.path = runDir ?? freshName(configName);
+    if (!isResumed && hasCheckpoints(this.path)) throw runExists(this.path);
     this.checkpoints = path.join(this.path, 'checkpoints');
     try {
       fs.mkdirSync(this.checkpoints, { recursive: true });
-      this.#metrics = fs.openSync(path.join(this.path, 'metrics.jsonl'), 'w');
     } catch (cause) {
       throw storageError(this.path, cause);
     }
+  }
+
+  /** Writes config.yaml and opens metrics.jsonl: anew, or after the events until step `resumedStep`. @throws DTRAIN_STORAGE (exit 7). */
+  begin(config: RunConfig, resumedStep: number | null): void {
+    const metrics = path.join(this.path, 'metrics.jsonl');
     writeFileAtomic(path.join(this.path, 'config.yaml'), printConfig(config));
+    writeFileAtomic(metrics, resumedStep === null ? '' : eventsUntil(metrics, resumedStep));
+    try {
+      this.#metrics = fs.openSync(metrics, 'a');
+    } catch (cause) {
+      throw storageError(metrics, cause);
+    }
   }
 
   /** Appends an event to metrics.jsonl. */
   record(event: TrainEvent): void {
     try {
-      fs.writeSync(this.#metrics, `${JSON.stringify(event)}\n`);
+      fs.writeSync(this.#metrics!, `${JSON.stringify(event)}\n`);
     } catch (cause) {
       throw storageError(path.join(this.path, 'metrics.jsonl'), cause);
     }
   }
 
   [Symbol.dispose](): void {
-    fs.closeSync(this.#metrics);
+    if (this.#metrics !== undefined) fs.closeSync(this.#metrics);
+  }
+}
+
+/** The lines of metrics.jsonl up to the checkpoint at `step`: what came after it happens again. */
+function eventsUntil(file: string, step: number): string {
+  if (!fs.existsSync(file)) return '';
+  const lines = fs
+    .readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '');
+  const kept = lines.filter((line) => isKept(parsed(line), step));
+  return kept.map((line) => `${line}\n`).join('');
+}
+
+function isKept(event: TrainEvent | undefined, step: number): boolean {
+  if (event === undefined || event.event === 'end' || event.event === 'error') return false;
+  return event.event === 'run' || event.step <= step;
+}
+
+/** A line that a crash cut short is none. */
+function parsed(line: string): TrainEvent | undefined {
+  try {
+    return JSON.parse(line) as TrainEvent;
+  } catch {
+    return undefined;
   }
 }
 

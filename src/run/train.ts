@@ -11,12 +11,13 @@ import type { RunConfig } from '../config/schema.js';
 import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { CheckpointEvent, EndEvent, EvaluationEvent, RunStartEvent, TrainEvent } from '../core/events.js';
-import { removeOldCheckpoints, saveCheckpoint } from '../train/checkpoint.js';
+import { type CheckpointState, removeOldCheckpoints, saveCheckpoint } from '../train/checkpoint.js';
 import { checkpointTensors } from '../train/state-transfer.js';
 import { type Assembly, assemble } from './assemble.js';
 import { Coordinator, rounded, roundedDown } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
 import { evaluateOnRanks } from './evaluation.js';
+import { findResumePoint, type ResumeRequest } from './resume.js';
 import { RunArtifacts } from './run-artifacts.js';
 import { RunDirectory } from './run-directory.js';
 import { Timetable } from './timetable.js';
@@ -40,6 +41,8 @@ export interface TrainOptions {
   /** Null: a new folder under runs/, named after `configName`. */
   readonly runDir: string | null;
   readonly configName: string;
+  /** Go on from a checkpoint instead of beginning anew. */
+  readonly resume?: ResumeRequest;
   /** Called several times a second while steps run. */
   readonly onProgress?: (progress: TrainProgress) => void;
   /** Takes a line for people. */
@@ -58,20 +61,34 @@ const MAIN_JOB = 'quickstart';
 export async function* train(options: TrainOptions, signal?: AbortSignal): AsyncGenerator<TrainEvent, void> {
   const startedAt = nowSeconds();
   const { configName, say = () => undefined } = options;
-  using directory = new RunDirectory(options.runDir, configName, options.config);
+  const point = options.resume
+    ? findResumePoint(options.resume, options, say)
+    : { runDir: options.runDir, checkpoint: null };
+  if (point.checkpoint) say(`resume: going on from ${point.checkpoint.folder}`);
+  using directory = new RunDirectory({ ...point, configName, isResumed: point.checkpoint !== null });
   const assembly = await assemble({
     ...options,
     say,
     command: `dtrain --config ${configName}`,
     fallBackToSynthetic: configName === MAIN_JOB,
+    resume: point.checkpoint,
   });
+  const resumedStep = point.checkpoint?.state.step ?? null;
+  directory.begin(assembly.config, resumedStep);
   const stop = () => requestStop(assembly.arena);
   signal?.addEventListener('abort', stop, { once: true });
   try {
     if (signal?.aborted) stop();
     using artifacts = new RunArtifacts(directory.path, assembly);
-    for await (const event of new TrainingRun(assembly, directory, artifacts, options, startedAt).events()) {
-      directory.record(event);
+    for await (const event of new TrainingRun(
+      assembly,
+      directory,
+      artifacts,
+      options,
+      startedAt,
+      point.checkpoint?.state,
+    ).events()) {
+      if (event.event !== 'run' || resumedStep === null) directory.record(event);
       artifacts.event(event);
       yield event;
     }
@@ -90,10 +107,13 @@ class TrainingRun {
   readonly #startedAt: number;
   readonly #coordinator: Coordinator;
   readonly #timetable: Timetable;
-  #step = 0;
+  /** The step that this life of the run began after. */
+  readonly #firstStep: number;
+  #step: number;
   #trainingSeconds = 0;
-  #lastAccuracy: number | null = null;
-  #bestAccuracy: number | null = null;
+  #lastAccuracy: number | null;
+  #bestAccuracy: number | null;
+  #evaluationDue: boolean;
 
   constructor(
     assembly: Assembly,
@@ -101,6 +121,7 @@ class TrainingRun {
     artifacts: RunArtifacts,
     options: TrainOptions,
     startedAt: number,
+    resumed: CheckpointState | undefined,
   ) {
     this.#assembly = assembly;
     this.#directory = directory;
@@ -109,14 +130,21 @@ class TrainingRun {
     this.#startedAt = startedAt;
     this.#coordinator = new Coordinator(assembly);
     this.#timetable = new Timetable(assembly.config, assembly.data.train.count);
+    this.#firstStep = resumed?.step ?? 0;
+    this.#step = this.#firstStep;
+    this.#lastAccuracy = resumed?.testAccuracy ?? null;
+    this.#bestAccuracy = resumed?.bestTestAccuracy ?? null;
+    this.#evaluationDue = resumed?.evaluationDue ?? false;
   }
 
   async *events(): AsyncGenerator<TrainEvent, void> {
     const timetable = this.#timetable;
     yield this.#runEvent();
+    if (this.#evaluationDue && (yield* this.#evaluate())) yield await this.#save(true);
     while (this.#step < timetable.totalSteps) {
       const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
-      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
+      this.#evaluationDue = timetable.evaluatesAt(this.#step);
+      const isBest = this.#evaluationDue && !stopRequested ? yield* this.#evaluate() : false;
       if (timetable.savesAt(this.#step) || isBest || stopRequested) yield await this.#save(isBest);
       if (stopRequested && this.#step < timetable.totalSteps) throw this.#stopped();
     }
@@ -145,6 +173,7 @@ class TrainingRun {
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
     if (isBest) this.#bestAccuracy = testAccuracy;
+    this.#evaluationDue = false;
     const epoch = this.#timetable.epochsAfter(this.#step);
     this.#artifacts.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
@@ -164,6 +193,8 @@ class TrainingRun {
         epoch: this.#epoch(),
         testAccuracy: this.#lastAccuracy,
         bestTestAccuracy: this.#bestAccuracy,
+        evaluationDue: this.#evaluationDue,
+        shards: this.#assembly.batch.shards,
         classes: data.classes,
         imageSize: [data.train.height, data.train.width] as const,
         normalization: data.normalization,
@@ -192,14 +223,13 @@ class TrainingRun {
   }
 
   #endEvent(): EndEvent {
-    const { globalBatch } = this.#assembly.config.train;
     return {
       event: 'end',
       steps: this.#step,
       epochs: this.#timetable.epochsAfter(this.#step),
       finalTestAccuracy: this.#lastAccuracy,
       bestTestAccuracy: this.#bestAccuracy,
-      imagesPerSecond: rounded((this.#step * globalBatch) / this.#trainingSeconds, 1),
+      imagesPerSecond: this.#imagesPerSecond(),
       wallSeconds: rounded(nowSeconds() - this.#startedAt, 2),
     };
   }
@@ -208,10 +238,16 @@ class TrainingRun {
     const { step, loss, trainAccuracy } = this.#coordinator.progress();
     if (step === 0) return;
     const { globalBatch } = this.#assembly.config.train;
-    const imagesPerSecond = this.#trainingSeconds === 0 ? 0 : (this.#step * globalBatch) / this.#trainingSeconds;
+    const imagesPerSecond = this.#imagesPerSecond();
     const epoch = epochOfStep(step, globalBatch, this.#assembly.data.train.count);
     const { totalSteps } = this.#timetable;
     this.#options.onProgress?.({ step, totalSteps, epoch, loss, trainAccuracy, imagesPerSecond });
+  }
+
+  /** Over the steps of this life; 0: none yet. */
+  #imagesPerSecond(): number {
+    const images = (this.#step - this.#firstStep) * this.#assembly.config.train.globalBatch;
+    return images === 0 ? 0 : rounded(images / this.#trainingSeconds, 1);
   }
 
   #epoch(): number {

@@ -30,6 +30,10 @@ export interface CheckpointState {
   readonly epoch: number;
   readonly testAccuracy: number | null;
   readonly bestTestAccuracy: number | null;
+  /** Evaluation was due at this step and has not been done: the run was stopped. */
+  readonly evaluationDue: boolean;
+  /** Logical shards of a global batch. */
+  readonly shards: number;
   readonly classes: readonly string[];
   readonly imageSize: readonly [height: number, width: number];
   readonly normalization: Normalization;
@@ -101,7 +105,7 @@ export function hasCheckpoints(runDir: string): boolean {
 }
 
 /** `step-N` folders, oldest first. */
-function stepFolders(checkpoints: string): string[] {
+export function stepFolders(checkpoints: string): string[] {
   if (!fs.existsSync(checkpoints)) return [];
   const names = fs.readdirSync(checkpoints).filter((name) => /^step-\d+$/.test(name));
   return names.sort((a, b) => Number(a.slice(5)) - Number(b.slice(5)));

@@ -36,13 +36,13 @@ export async function runTraining(
   options: Partial<TrainOptions> & { signal?: AbortSignal; onEvent?: (event: TrainEvent) => void } = {},
 ): Promise<FinishedRun> {
   const { signal, onEvent, ...rest } = options;
-  const runDir = path.join(temporaryFolder(), 'run');
+  const runDir = options.runDir ?? path.join(temporaryFolder(), 'run');
   const said: string[] = [];
   const events: TrainEvent[] = [];
   const config = loadConfig({ overrides: [...SMALL_RUN, ...overrides] });
   const devices = { kind: 'cpu', count: workers } as const;
   const say = (line: string) => said.push(line);
-  for await (const event of train({ config, devices, runDir, configName: 'test', say, ...rest }, signal)) {
+  for await (const event of train({ config, devices, configName: 'test', say, ...rest, runDir }, signal)) {
     events.push(event);
     onEvent?.(event);
   }
