@@ -2,7 +2,7 @@
 #
 #   docker build -t dtrain .                                   for the CPU
 #   docker build -t dtrain:gpu --build-arg VARIANT=gpu .       with CUDA; the driver comes from NVIDIA's container toolkit (--gpus all)
-#   docker run --init --rm -v "$PWD/runs:/work/runs" -v "$PWD/data:/work/data:ro" dtrain --config resnet20-fast --cpus 2
+#   docker run --init --rm -v "$PWD/runs:/workspace/runs" -v "$PWD/data:/workspace/data:ro" dtrain --config resnet20-fast --cpus 2
 #
 # Mounted folders must be writable for uid 10001 (runs) or readable (data). Everything else runs on a read-only root:
 #   --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges
@@ -34,14 +34,14 @@ COPY --from=build /app/node_modules /app/node_modules
 COPY --from=build /app/configs /app/configs
 COPY --from=build /app/dist/src /app/dist/src
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dtrain \
- && install -d -o dtrain -g dtrain /work /work/runs /work/data /cache
+ && install -d -o dtrain -g dtrain /workspace /workspace/runs /workspace/data /cache
 ENV DTRAIN_TENSORFLOW_LIB=/opt/tensorflow/tensorflow \
     DTRAIN_HOME=/cache \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER dtrain
-WORKDIR /work
-VOLUME ["/work/runs", "/work/data", "/cache"]
+WORKDIR /workspace
+VOLUME ["/workspace/runs", "/workspace/data", "/cache"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["node", "/app/dist/src/cli/main.js"]
 CMD ["train", "--config", "quickstart"]
