@@ -97,7 +97,7 @@ test(
       event: 'error',
       code: 'DTRAIN_WORKER_FAILED',
       exitCode: 10,
-      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT',
+      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. No checkpoint was saved yet.',
       rank: 1,
       step: 2,
     });

@@ -6,8 +6,12 @@ import { afterEach, test } from 'node:test';
 import { nowSeconds } from '../src/core/clock.js';
 import { DtrainError } from '../src/core/errors.js';
 import { PHASES } from '../src/core/events.js';
+import { FAULT_KINDS } from '../src/run/fault.js';
 import { openCheckpoint } from '../src/train/checkpoint.js';
 import { runTraining, temporaryFolder } from './support/train-run.js';
+
+/** Of weights.safetensors, whose tensors are sorted by name. */
+const LAST_TENSOR = 'layer3.2.conv2.weight';
 
 afterEach(() => delete process.env['DTRAIN_FAULT']);
 
@@ -25,7 +29,7 @@ for (const phase of PHASES) {
   test(`an exception in ${phase} ends the run with exit code 10, naming rank, step and phase`, async () => {
     process.env['DTRAIN_FAULT'] = `throw:rank=1,step=3,phase=${phase}`;
     const { exitCode, message, rank, step } = await failureOf(runTraining(3, ['train.globalBatch=33']));
-    assert.equal(message, `rank 1, step 3, ${phase}: fault injected by DTRAIN_FAULT`);
+    assert.equal(message, `rank 1, step 3, ${phase}: fault injected by DTRAIN_FAULT. No checkpoint was saved yet.`);
     assert.deepEqual({ exitCode, rank, step }, { exitCode: 10, rank: 1, step: 3 });
   });
 }
@@ -45,7 +49,7 @@ test('a rank that stops moving is named by those who wait for it', async () => {
   assert.equal(exitCode, 11);
   assert.equal(
     message,
-    'all-reduce, step 2: rank 0 did not arrive within 2 s (last seen in compute); ranks 1, 2 waited.',
+    'all-reduce, step 2: rank 0 did not arrive within 2 s (last seen in compute); ranks 1, 2 waited. No checkpoint was saved yet.',
   );
   assert(nowSeconds() - started < 5 * 10);
 });
@@ -54,7 +58,7 @@ test('a single rank that stops moving is found by the watchdog', async () => {
   process.env['DTRAIN_FAULT'] = 'stall:rank=0,step=2,phase=update';
   const { exitCode, message } = await failureOf(runTraining(1, ['allReduce.timeoutSeconds=2']));
   assert.equal(exitCode, 11);
-  const cure = 'If a step takes this long here, raise allReduce.timeoutSeconds.';
+  const cure = 'If a step takes this long here, raise allReduce.timeoutSeconds. No checkpoint was saved yet.';
   assert.equal(message, `rank 0, step 2, update: no progress for 2 s. ${cure}`);
 });
 
@@ -64,7 +68,13 @@ test('a loss that is not finite ends the run with exit code 8 and saves nothing'
   const { exitCode, message } = await failureOf(runTraining(2, [], { runDir }));
   assert.equal(exitCode, 8);
   const cure = 'Lower schedule.learningRate, or add schedule.warmupEpochs.';
-  assert.equal(message, `step 4: the loss is NaN: training has diverged. ${cure}`);
+  const details = `Images and gradients of the step: ${runDir}/diverged.json.`;
+  assert.equal(
+    message,
+    `step 4: the loss is NaN: training has diverged. ${cure} ${details} No checkpoint was saved yet.`,
+  );
+  const { step, images, gradients } = JSON.parse(fs.readFileSync(path.join(runDir, 'diverged.json'), 'utf8'));
+  assert.deepEqual([step, images.length, gradients[0].name, gradients[0].notFinite], [4, 32, 'conv1.weight', 432]);
   assert.deepEqual(fs.readdirSync(path.join(runDir, 'checkpoints')), []);
 });
 
@@ -84,7 +94,7 @@ test('a folder that holds the checkpoints of another run is refused', async () =
   const { exitCode, message } = await failureOf(runTraining(1, [], { runDir }));
   assert.equal(exitCode, 7);
   const text = 'expected a new or empty folder, got one that holds checkpoints of an earlier run.';
-  assert.equal(message, `${runDir}: ${text} Choose another with --run-dir, or remove it.`);
+  assert.equal(message, `${runDir}: ${text} Go on with it by --resume, choose another with --run-dir, or remove it.`);
 });
 
 test('a checkpoint that was altered, torn or is missing is refused', async () => {
@@ -96,7 +106,7 @@ test('a checkpoint that was altered, torn or is missing is refused', async () =>
   const cure = "Take another one of the run's checkpoints.";
   assert.throws(() => openCheckpoint(runDir), {
     exitCode: 6,
-    message: `${weights}: the checkpoint is damaged: its SHA-256 is not the one in manifest.json. ${cure}`,
+    message: `${weights}: the checkpoint is damaged: its SHA-256 is not the one in manifest.json (tensor ${LAST_TENSOR}). ${cure}`,
   });
   fs.truncateSync(weights, 100);
   assert.throws(() => openCheckpoint(runDir), {
@@ -111,10 +121,75 @@ test('a checkpoint that was altered, torn or is missing is refused', async () =>
   });
 });
 
+test('replicas that differ are named, and nothing is saved', async () => {
+  process.env['DTRAIN_FAULT'] = 'flip:rank=1,step=2,phase=report';
+  const runDir = path.join(temporaryFolder(), 'run');
+  const { exitCode, code, message, rank } = await failureOf(runTraining(2, ['checkpoint.everySteps=2'], { runDir }));
+  assert.deepEqual({ exitCode, code, rank }, { exitCode: 10, code: 'DTRAIN_REPLICAS_DIFFER', rank: 1 });
+  const text =
+    'the weights of rank 1 differ from those of rank 0, though all made the same updates. Nothing was saved.';
+  assert.equal(message, `step 2: ${text} Check the machine's memory. No checkpoint was saved yet.`);
+  assert.deepEqual(fs.readdirSync(path.join(runDir, 'checkpoints')), []);
+});
+
+test('a rank whose JavaScript memory runs out is out of memory, exit code 9', async () => {
+  process.env['DTRAIN_FAULT'] = 'heap:rank=1,step=2,phase=feed';
+  const { exitCode, code, message } = await failureOf(runTraining(2));
+  assert.deepEqual({ exitCode, code }, { exitCode: 9, code: 'DTRAIN_OUT_OF_MEMORY' });
+  assert.match(message, /^rank 1: its thread ended: .*memory limit/);
+});
+
+test('a slow rank is told of once, and ends no run', async () => {
+  process.env['DTRAIN_FAULT'] = 'slow:rank=1,step=2,phase=compute';
+  const warned: string[] = [];
+  await runTraining(2, ['train.maxSteps=23', 'model.name=speednet'], { warn: (line) => warned.push(line) });
+  assert.equal(warned.length, 1);
+  assert.match(
+    warned[0]!,
+    /^rank 1 is slow: 20 steps in a row took \d+\.\d times as long as those of the other ranks, which wait for it\.$/,
+  );
+});
+
+test('the disk fails: training goes on, and the third failure in a row ends the run with exit code 7', async () => {
+  const runDir = path.join(temporaryFolder(), 'run');
+  const checkpoints = path.join(runDir, 'checkpoints');
+  const warned: string[] = [];
+  const breakDisk = () => {
+    fs.rmSync(checkpoints, { recursive: true });
+    fs.writeFileSync(checkpoints, '');
+  };
+  const run = runTraining(2, ['checkpoint.everySteps=2', 'train.maxSteps=12'], {
+    runDir,
+    warn: (line) => warned.push(line),
+    onEvent: ({ event }) => event === 'checkpoint' && breakDisk(),
+  });
+  const { exitCode, message } = await failureOf(run);
+  assert.equal(exitCode, 7);
+  const cure = 'Check the disk, or choose another folder with --run-dir.';
+  assert.match(
+    message,
+    /step-\d+: cannot be written \(ENOTDIR\)\. Check the disk, .* Last good checkpoint: step \d+\.$/,
+  );
+  const texts = warned.map((line) => line.replace(/step-\d+/, 'step-N').replace(/step \d+/, 'step N'));
+  const text = (n: number) =>
+    `${checkpoints}/step-N: cannot be written (ENOTDIR). ${cure} The checkpoint of step N was not saved (failure ${n} of 3 in a row); training goes on.`;
+  assert.deepEqual(texts, [text(1), text(2)]);
+});
+
+test('metrics that cannot be written end no run', async () => {
+  const runDir = path.join(temporaryFolder(), 'run');
+  fs.mkdirSync(path.join(runDir, 'metrics.jsonl'), { recursive: true });
+  const warned: string[] = [];
+  const { events } = await runTraining(1, ['train.maxSteps=1'], { runDir, warn: (line) => warned.push(line) });
+  assert.equal(events.at(-1)?.event, 'end');
+  const text = 'cannot be written (EISDIR). Check the disk, or choose another folder with --run-dir.';
+  assert.equal(warned[0], `${runDir}/metrics.jsonl: ${text} Training goes on without it.`);
+});
+
 test('DTRAIN_FAULT that cannot be read is a usage error', async () => {
   process.env['DTRAIN_FAULT'] = 'explode';
   const { exitCode, message } = await failureOf(runTraining(1));
   assert.equal(exitCode, 2);
-  const expected = 'throw|exit|stall|nan:rank=R,step=S,phase=feed|compute|reduce|update|report';
+  const expected = `${FAULT_KINDS.join('|')}:rank=R,step=S,phase=feed|compute|reduce|update|report`;
   assert.equal(message, `DTRAIN_FAULT: expected ${expected}, got explode.`);
 });

@@ -1,20 +1,36 @@
-/** Going on from a checkpoint: bit for bit, from the right one, and only with the same configuration. */
+/** Going on with a run: the same bits and the same lines as if nothing had happened, and a refusal wherever that could not be. */
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { DtrainError } from '../src/core/errors.js';
+import type { TrainEvent } from '../src/core/events.js';
+import { openCheckpoint } from '../src/train/checkpoint.js';
 import { lastCheckpointFile, runTraining, temporaryFolder } from './support/train-run.js';
 
-const SHARDS = ['train.logicalShards=2', 'train.threadsPerWorker=1', 'checkpoint.keep=9'];
-const FILES = ['weights.safetensors', 'optimizer.safetensors'] as const;
+/** Two epochs of the generated set; EMA, an optimizer of two slots and a schedule, so that all state counts. */
+const WORDS = [
+  'model.name=speednet',
+  'train={epochs: 2, maxSteps: null, globalBatch: 500, logicalShards: 2, threadsPerWorker: 1, seed: 3, ema: 0.9}',
+  'optimizer={name: adamw}',
+  'schedule={name: cosine, learningRate: 0.001, warmupEpochs: 1}',
+  'checkpoint={everyEpochs: 1, everySteps: 3, keep: 100}',
+];
+const STATE_FILES = ['weights.safetensors', 'optimizer.safetensors'];
+const FROM_NEWEST = { from: null };
 
-/** Stops after `steps` of a run of 6, then goes on with `workers`. */
-async function interrupted(steps: number, workers: number, overrides: readonly string[] = []) {
-  const runDir = path.join(temporaryFolder(), 'run');
-  await runTraining(2, [...SHARDS, ...overrides, `train.maxSteps=${steps}`], { runDir });
-  const resume = { from: null };
-  return runTraining(workers, [...SHARDS, ...overrides], { runDir, resume });
+/** What of an event does not depend on time. */
+function lasting(event: TrainEvent): TrainEvent | { event: 'run' } {
+  if (event.event === 'run') return { event: 'run' };
+  if (event.event === 'step') return { ...event, imagesPerSecond: 0, seconds: {} as typeof event.seconds };
+  if (event.event === 'checkpoint') return { ...event, path: '' };
+  if (event.event === 'end') return { ...event, imagesPerSecond: 0, wallSeconds: 0 };
+  return event;
+}
+
+function metricsOf(runDir: string): ReturnType<typeof lasting>[] {
+  const lines = fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8').trim().split('\n');
+  return lines.map((line) => lasting(JSON.parse(line) as TrainEvent));
 }
 
 async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
@@ -26,87 +42,195 @@ async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
   return error;
 }
 
-test('a run that was stopped and goes on ends with the same bits, also on another number of workers', async () => {
-  const whole = await runTraining(2, SHARDS);
-  for (const workers of [1, 2]) {
-    const { runDir, events } = await interrupted(4, workers);
-    for (const file of FILES) {
-      assert(lastCheckpointFile(runDir, file).equals(lastCheckpointFile(whole.runDir, file)), `${file}, ${workers}`);
-    }
-    assert.deepEqual(
-      events.flatMap((event) => (event.event === 'step' ? [event.step] : [])),
-      [6],
+test('stopped anywhere and resumed, also by another number of workers, a run has the same bits and the same metrics', async () => {
+  const whole = await runTraining(2, WORDS);
+  const runDir = path.join(temporaryFolder(), 'run');
+  const stops = [(step: number) => step >= 2, (step: number) => step >= 7];
+  const stoppedAt: number[] = [];
+  for (const [i, isTime] of stops.entries()) {
+    const controller = new AbortController();
+    const onProgress = ({ step }: { step: number }) => isTime(step) && controller.abort();
+    const more = i === 0 ? {} : { resume: FROM_NEWEST };
+    const stopped = await failureOf(
+      runTraining(2 - i, WORDS, { runDir, signal: controller.signal, onProgress, ...more }),
     );
+    assert.equal(stopped.exitCode, 75, stopped.message);
+    stoppedAt.push(openCheckpoint(runDir).state.step);
   }
-});
+  const { said } = await runTraining(2, WORDS, { runDir, resume: { from: runDir } });
+  assert(stoppedAt[0]! < stoppedAt[1]!, String(stoppedAt));
+  assert.equal(said[0], `resume: going on from ${runDir}/checkpoints/step-${stoppedAt[1]}`);
 
-test('the same with averages and an optimizer of two slots', async () => {
-  const more = ['optimizer.name=adamw', 'schedule.learningRate=0.001', 'train.ema=0.9'];
-  const whole = await runTraining(2, [...SHARDS, ...more]);
-  const { runDir } = await interrupted(3, 2, more);
-  for (const file of FILES)
+  for (const file of STATE_FILES) {
     assert(lastCheckpointFile(runDir, file).equals(lastCheckpointFile(whole.runDir, file)), file);
-});
-
-test('metrics.jsonl goes on where the checkpoint was: no line twice, none lost', async () => {
-  const runDir = path.join(temporaryFolder(), 'run');
-  await runTraining(1, ['checkpoint.everySteps=2', 'checkpoint.keep=9'], { runDir });
-  const from = path.join(runDir, 'checkpoints', 'step-4');
-  await runTraining(1, ['checkpoint.everySteps=2', 'checkpoint.keep=9'], { runDir, resume: { from } });
-  const lines = fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8').trim().split('\n');
-  const told = lines.map((line) => JSON.parse(line) as { event: string; step?: number });
+  }
+  const [resumed, expected] = [metricsOf(runDir), metricsOf(whole.runDir)];
+  const isSave = ({ event }: { readonly event: string }) => event === 'checkpoint';
   assert.deepEqual(
-    told.map(({ event, step }) => (step === undefined ? event : `${event} ${step}`)),
-    ['run', 'step 2', 'checkpoint 2', 'step 4', 'checkpoint 4', 'step 6', 'checkpoint 6', 'end'],
+    resumed.filter((event) => !isSave(event)),
+    expected.filter((event) => !isSave(event)),
+  );
+  const saves = resumed.filter(isSave).map((event) => (event as { step: number }).step);
+  assert.equal(new Set(saves).size, saves.length, 'no checkpoint is told twice');
+  for (const event of expected.filter(isSave)) assert(saves.includes((event as { step: number }).step));
+  assert.equal(openCheckpoint(runDir).manifest.generation, 3);
+});
+
+test('an evaluation that a stop came before is made when the run goes on', async () => {
+  const words = ['train.maxSteps=null', 'train.globalBatch=500', 'train.epochs=1', 'model.name=speednet'];
+  const runDir = path.join(temporaryFolder(), 'run');
+  const controller = new AbortController();
+  const onProgress = ({ step, totalSteps }: { step: number; totalSteps: number }) =>
+    step === totalSteps && controller.abort();
+  const stopped = await runTraining(1, words, { runDir, signal: controller.signal, onProgress }).catch(
+    (error: DtrainError) => error,
+  );
+  if (!(stopped instanceof DtrainError)) return; // the last step was over before the signal came
+  assert.equal(stopped.exitCode, 75);
+  assert(openCheckpoint(runDir).state.progress.evaluationDue);
+  const { events } = await runTraining(1, words, { runDir, resume: FROM_NEWEST });
+  assert.deepEqual(
+    events.map(({ event }) => event),
+    ['run', 'evaluation', 'end'],
+  );
+  const again = await runTraining(1, words, { runDir, resume: FROM_NEWEST });
+  assert.deepEqual(again.events.at(-1), events.at(-1));
+  assert.equal(
+    fs.readlinkSync(path.join(runDir, 'checkpoints', 'best')),
+    fs.readlinkSync(path.join(runDir, 'checkpoints', 'last')),
   );
 });
 
-test('a damaged checkpoint is passed over with a warning, or refused where it was named', async () => {
-  const runDir = path.join(temporaryFolder(), 'run');
-  const overrides = ['checkpoint.everySteps=2', 'checkpoint.keep=9', 'train.maxSteps=4'];
-  await runTraining(1, overrides, { runDir });
-  const newest = path.join(runDir, 'checkpoints', 'step-4');
-  fs.truncateSync(path.join(newest, 'weights.safetensors'), 100);
-  const { exitCode } = await failureOf(runTraining(1, overrides, { runDir, resume: { from: newest } }));
-  assert.equal(exitCode, 6);
-  const { said, events } = await runTraining(1, overrides, { runDir, resume: { from: null } });
-  assert(
-    said.some((line) => line.startsWith(`warning: ${fs.realpathSync(newest)}`)),
-    said.join('\n'),
-  );
-  assert(
-    said.some((line) => line.endsWith('step-2')),
-    said.join('\n'),
-  );
-  assert.equal(events.at(-1)?.event, 'end');
-});
-
-test('another configuration is refused with what differs; the run stays as it was', async () => {
-  const runDir = path.join(temporaryFolder(), 'run');
-  await runTraining(1, ['train.maxSteps=1'], { runDir });
+test('a finished run says so; with more steps it goes on', async () => {
+  const { runDir, events } = await runTraining(1, ['train.maxSteps=2']);
   const before = fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8');
-  const other = ['train.seed=2', 'train.globalBatch=16', 'train.maxSteps=9', 'train.logicalShards=2'];
-  const { exitCode, message } = await failureOf(runTraining(1, other, { runDir, resume: { from: null } }));
-  assert.equal(exitCode, 6);
-  const folder = fs.realpathSync(path.join(runDir, 'checkpoints', 'last'));
+  const again = await runTraining(1, ['train.maxSteps=2'], { runDir, resume: FROM_NEWEST });
+  assert.equal(again.said.at(-1), `resume: ${runDir} is finished; nothing is left to do`);
+  assert.deepEqual(again.events, [events[0], events.at(-1)]);
+  assert.equal(fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8'), before);
+
+  await runTraining(1, ['train.maxSteps=3', 'evaluation.everyEpochs=2'], { runDir, resume: FROM_NEWEST });
+  assert.deepEqual(
+    metricsOf(runDir).map((event) => ('step' in event ? `${event.event} ${event.step}` : event.event)),
+    ['run', 'step 2', 'checkpoint 2', 'step 3', 'checkpoint 3', 'end'],
+  );
+});
+
+test('a crash after the last checkpoint: the end is told when the run is resumed', async () => {
+  const { runDir, events } = await runTraining(1, ['train.maxSteps=2']);
+  const metrics = path.join(runDir, 'metrics.jsonl');
+  const lines = fs.readFileSync(metrics, 'utf8').trim().split('\n');
+  fs.writeFileSync(metrics, `${lines.slice(0, -1).join('\n')}\n`);
+  fs.rmSync(path.join(runDir, 'report.html'));
+  await runTraining(1, ['train.maxSteps=2'], { runDir, resume: FROM_NEWEST });
+  assert.deepEqual(metricsOf(runDir), events.map(lasting));
+  assert(fs.existsSync(path.join(runDir, 'report.html')));
+});
+
+test('where there is no checkpoint yet, --resume begins anew and says so', async () => {
+  const runDir = path.join(temporaryFolder(), 'new');
+  const { said, events } = await runTraining(1, ['train.maxSteps=1'], { runDir, resume: FROM_NEWEST });
+  assert.equal(said[0], 'resume: no checkpoint yet: starting from the beginning');
+  assert.equal(events.at(-1)?.event, 'end');
+  assert(!fs.existsSync(path.join(runDir, 'lock')), 'the lock is gone');
+});
+
+test('another configuration is refused with a table of all differences; the run stays as it was', async () => {
+  const { runDir } = await runTraining(1, ['train.maxSteps=1']);
+  const before = fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8');
+  const folder = path.join(runDir, 'checkpoints', 'step-1');
+  const words = ['train.maxSteps=9', 'optimizer.momentum=0.8', 'data.augment.flip=false', 'train.threadsPerWorker=7'];
+  const { exitCode, code, message } = await failureOf(runTraining(1, words, { runDir, resume: FROM_NEWEST }));
+  assert.deepEqual({ exitCode, code }, { exitCode: 6, code: 'DTRAIN_RESUME_DIFFERS' });
+  const threads = String(openCheckpoint(runDir).state.progress.threadsPerWorker);
   assert.equal(
     message,
-    `${folder}: cannot be resumed with another configuration:\n` +
-      '  train.globalBatch: 32 then, 16 now\n' +
-      '  train.seed: 1 then, 2 now\n' +
-      '  logical shards: 1 then, 2 now (set train.logicalShards=1)\n' +
-      'Use the values of then, or begin a new run without --resume.',
+    `${folder}: cannot be resumed with another configuration:
+  key                     then  now
+  data.augment.flip       true  false
+  train.threadsPerWorker  ${threads.padEnd(4)}  7
+  optimizer.momentum      0.9   0.8
+Use the values of then, or begin a new run without --resume.`,
   );
   assert.equal(fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8'), before);
+  const more = await failureOf(runTraining(3, ['train.maxSteps=2'], { runDir, resume: FROM_NEWEST }));
+  assert.equal(more.exitCode, 6);
+  const expected = 'expected a number of workers that divides its 1 logical shard (1), got 3.';
+  assert.equal(more.message, `${folder}: ${expected} Resume step 1 with one of these.`);
 });
 
-test('with nothing to go on from the run begins, and says so; a finished one ends at once', async () => {
-  const runDir = path.join(temporaryFolder(), 'run');
-  const first = await runTraining(1, ['train.maxSteps=2'], { runDir, resume: { from: null } });
-  assert(first.said.includes('resume: no checkpoint yet: starting from the beginning'));
-  const second = await runTraining(1, ['train.maxSteps=2'], { runDir, resume: { from: null } });
-  assert.deepEqual(
-    second.events.map(({ event }) => event),
-    ['run', 'end'],
+test('other images are refused, whatever the configuration says of them', async () => {
+  const { runDir } = await runTraining(1, ['train.maxSteps=1']);
+  const folder = path.join(runDir, 'checkpoints', 'step-1');
+  const manifest = path.join(folder, 'manifest.json');
+  const { encodeManifest, decodeManifest } = await import('../src/train/manifest.js');
+  const facts = decodeManifest(fs.readFileSync(manifest), manifest);
+  const hashes = { ...facts.hashes, dataSet: 'f'.repeat(64) };
+  fs.writeFileSync(manifest, encodeManifest({ ...facts, hashes }));
+  const { exitCode, message } = await failureOf(runTraining(1, ['train.maxSteps=2'], { runDir, resume: FROM_NEWEST }));
+  assert.equal(exitCode, 6);
+  assert.match(message, /\n {2}data set {2}f{12}… {2}[0-9a-f]{12}…\n/);
+});
+
+test('the newest is damaged: found, the one before is used with a warning; named, it is an error', async () => {
+  const { runDir } = await runTraining(1, ['train.maxSteps=4', 'checkpoint.everySteps=2']);
+  const newest = path.join(runDir, 'checkpoints', 'step-4');
+  const size = fs.statSync(path.join(newest, 'weights.safetensors')).size;
+  fs.truncateSync(path.join(newest, 'weights.safetensors'), 1000);
+  const words = ['train.maxSteps=5', 'checkpoint.everySteps=2'];
+  const named = await failureOf(runTraining(1, words, { runDir, resume: { from: newest } }));
+  assert.equal(named.exitCode, 6);
+
+  const warned: string[] = [];
+  const warn = (line: string) => warned.push(line);
+  const { said } = await runTraining(1, words, { runDir, resume: FROM_NEWEST, warn });
+  assert.deepEqual(warned, [
+    `${newest}/weights.safetensors: the checkpoint is damaged: expected ${size} bytes, got 1000. The one before it is used.`,
+  ]);
+  assert.equal(said[0], `resume: going on from ${runDir}/checkpoints/step-2`);
+  const names = fs.readdirSync(path.join(runDir, 'checkpoints'));
+  assert.deepEqual(names.filter((name) => !name.startsWith('.')).sort(), ['last', 'step-2', 'step-4', 'step-5']);
+  assert.equal(names.filter((name) => name.startsWith('.bad-step-4-')).length, 1);
+});
+
+test('from an earlier checkpoint that is named, later ones are set aside and the run ends with the same bits', async () => {
+  const words = ['train.maxSteps=4', 'checkpoint.everySteps=2'];
+  const { runDir } = await runTraining(1, words);
+  const expected = lastCheckpointFile(runDir, 'weights.safetensors');
+  const warned: string[] = [];
+  const warn = (line: string) => warned.push(line);
+  const resume = { from: path.join(runDir, 'checkpoints', 'step-2') };
+  await runTraining(1, words, { runDir, resume, warn });
+  assert.deepEqual(warned, [`${runDir}: going on from step 2; later checkpoints are set aside: step-4.`]);
+  assert(lastCheckpointFile(runDir, 'weights.safetensors').equals(expected));
+});
+
+test('nothing at that place, and a checkpoint outside of a run, are refused', async () => {
+  const nowhere = path.join(temporaryFolder(), 'nowhere');
+  const missing = await failureOf(runTraining(1, [], { resume: { from: nowhere } }));
+  const expected = 'Expected a run folder or one of its checkpoints.';
+  assert.deepEqual([missing.exitCode, missing.message], [6, `${nowhere}: nothing there to resume. ${expected}`]);
+  const { runDir } = await runTraining(1, ['train.maxSteps=1']);
+  const copy = path.join(temporaryFolder(), 'copy');
+  fs.cpSync(path.join(runDir, 'checkpoints', 'step-1'), copy, { recursive: true });
+  const { exitCode, message } = await failureOf(runTraining(1, [], { resume: { from: copy } }));
+  assert.equal(exitCode, 6);
+  assert.match(
+    message,
+    /expected a checkpoint inside the folder of its run \(RUN\/checkpoints\/step-N\), got one elsewhere\./,
   );
+});
+
+test('a folder that another process is using is refused, naming the process', async () => {
+  const runDir = path.join(temporaryFolder(), 'run');
+  const refusals: DtrainError[] = [];
+  const tryAgain = async () => {
+    refusals.push(await failureOf(runTraining(1, [], { runDir })));
+  };
+  let second: Promise<void> | undefined;
+  await runTraining(1, ['train.maxSteps=1'], { runDir, onEvent: () => (second ??= tryAgain()) });
+  await second;
+  assert.equal(refusals[0]?.exitCode, 7);
+  const holder = new RegExp(`got one in use by process ${process.pid} on .+ since .+Z\\. Wait for it, stop it,`);
+  assert.match(refusals[0].message, holder);
 });

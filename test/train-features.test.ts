@@ -1,6 +1,5 @@
 /** Optimizers with other state, averages, accumulation and clipping in whole runs: the same bits for any number of workers, all of it saved. */
 import assert from 'node:assert/strict';
-import path from 'node:path';
 import { test } from 'node:test';
 import { loadConfig } from '../src/config/load.js';
 import type { EvaluationEvent } from '../src/core/events.js';
@@ -9,10 +8,12 @@ import { startEngine } from '../src/graph/engine.js';
 import { makeModel } from '../src/model/catalogue.js';
 import { optimizerSlots } from '../src/optim/optimizer-options.js';
 import { evaluateCheckpoint } from '../src/run/evaluate.js';
-import { openCheckpoint, saveCheckpoint } from '../src/train/checkpoint.js';
+import { openCheckpoint } from '../src/train/checkpoint.js';
 import { allocateState } from '../src/train/replica-state.js';
 import { rowLayout } from '../src/train/row-layout.js';
+import { saveCheckpoint } from '../src/train/save-checkpoint.js';
 import { checkpointTensors, readState } from '../src/train/state-transfer.js';
+import { saveOptions, smallContent } from './support/checkpoints.js';
 import { CPU_0, testRuntime } from './support/test-runtime.js';
 import { lastCheckpointFile, runTraining, temporaryFolder } from './support/train-run.js';
 
@@ -85,27 +86,8 @@ test('a state passes through a checkpoint bit for bit, whatever the optimizer ke
       const layout = rowLayout(shapes, channels, { slots: optimizerSlots({ name }), averages });
       const state = allocateState(layout);
       for (let i = 0; i < state.length; i++) state[i] = i;
-      const checkpoints = path.join(temporaryFolder(), 'checkpoints');
-      const folder = saveCheckpoint(
-        checkpoints,
-        model,
-        {
-          state: {
-            step: 1,
-            epoch: 1,
-            testAccuracy: null,
-            bestTestAccuracy: null,
-            evaluationDue: false,
-            shards: 1,
-            classes: ['a'],
-            imageSize: [32, 32],
-            normalization: { mean: [0, 0, 0], std: [1, 1, 1] },
-          },
-          configYaml: '',
-          ...checkpointTensors(state, layout),
-        },
-        false,
-      );
+      const content = { ...smallContent(1, model), ...checkpointTensors(state, layout) };
+      const folder = saveCheckpoint({ ...saveOptions(temporaryFolder(), model), content });
       const read = allocateState(layout);
       readState(read, layout, model, openCheckpoint(folder));
       assert.deepEqual(read, state, `${name}, averages ${averages}`);

@@ -14,7 +14,7 @@ import { ALIGNMENT_BYTES } from '../core/shared-memory.js';
 import { Barrier } from './barrier.js';
 import { type ArenaSpec, controlWords, rowBytes, rowOffset, rowStride, rowView, SharedWord } from './gradient-arena.js';
 import { instantiateMeanOfRows } from './kernel.js';
-import { poisonWords, type RankPhase, writeProgress } from './progress.js';
+import { poisonWords, progressOfRank, type RankPhase, writeProgress } from './progress.js';
 
 export class RankGroup {
   readonly rank: number;
@@ -81,6 +81,11 @@ export class RankGroup {
   /** Notes for the watchdog and for messages that this rank has entered `phase` of `step` (which counts from 1). */
   enter(step: number, phase: RankPhase): void {
     writeProgress(this.#words, this.rank, step, phase);
+  }
+
+  /** The step that this rank is in, or was in last. */
+  get step(): number {
+    return progressOfRank(this.#words, this.rank).step;
   }
 
   /** Whether the main thread asked to stop; all ranks see the same value from one meeting to the next. */

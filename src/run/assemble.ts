@@ -18,15 +18,16 @@ import { startEngine } from '../graph/engine.js';
 import { type Model, makeModel } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
-import { type OpenCheckpoint, readWeights } from '../train/checkpoint.js';
+import { readWeights } from '../train/checkpoint.js';
 import { allocateState } from '../train/replica-state.js';
-import { readState, writeFirstWeights } from '../train/state-transfer.js';
+import type { RowLayout } from '../train/row-layout.js';
+import { writeFirstWeights } from '../train/state-transfer.js';
 import { type RecordedProgram, recordProgram } from '../train/step-program.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import type { Preparation } from './protocol.js';
 import { RankPool } from './rank-pool.js';
-import { checkSameRun } from './resume.js';
+import { limitsOf } from './watchdog.js';
 
 export interface AssembleOptions {
   readonly config: RunConfig;
@@ -36,12 +37,24 @@ export interface AssembleOptions {
   readonly say: (line: string) => void;
   /** Weights to begin with; else model.initFrom, else initialised from the seed. */
   readonly weights?: (model: Model) => Weights;
-  /** Go on from all that this checkpoint holds. */
-  readonly resume?: OpenCheckpoint | null;
   /** Take the synthetic set, saying so, where CIFAR-10 is neither on disk nor reachable. */
   readonly fallBackToSynthetic?: boolean;
   /** An operation with an input on another rank's device is an error instead of a silent copy. For tests. */
   readonly explicitPlacement?: boolean;
+  /** Goes on from a checkpoint. */
+  readonly resumed?: ResumedParts;
+  /** Counts the engine's lives from 1, for faults on purpose. */
+  readonly life?: number;
+}
+
+/** What a checkpoint decides, and what it must be compared with as the parts come to be. */
+export interface ResumedParts {
+  /** Logical shards of a step, train.accumulate included. */
+  readonly shards: number;
+  readonly threadsPerWorker: number;
+  checkWorkers(workers: number): void;
+  checkData(data: DataSet): void;
+  readState(state: Float32Array, layout: RowLayout, model: Model): void;
 }
 
 export interface Assembly {
@@ -64,21 +77,24 @@ const SYNTHETIC_EPOCHS = 8;
 const EVALUATION_BATCH = 250;
 
 export async function assemble(options: AssembleOptions): Promise<Assembly> {
-  const { say } = options;
+  const { say, resumed } = options;
+  const planned = resumed ? withShards(options.config, resumed) : options.config;
   const devices = openDevices({
     request: options.devices,
     command: options.command,
-    defaultWorkers: fittingWorkers(options.config, availableCores()),
-    threadsPerDevice: (workers) => plannedThreads(options, workers),
+    defaultWorkers: fittingWorkers(planned, availableCores()),
+    threadsPerDevice: (workers) => plannedThreads(planned, workers),
     explicitPlacement: options.explicitPlacement ?? false,
   });
-  const batch = deriveBatch(options.config, {
+  resumed?.checkWorkers(devices.names.length);
+  const batch = deriveBatch(planned, {
     workers: devices.names.length,
     device: devices.kind,
     cores: availableCores(),
   });
   say(devicesText(devices, batch));
   const { data, config } = await loadData(options);
+  resumed?.checkData(data);
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
   const model = makeModel(engine, { ...config.model, classes: data.classes.length }, [height, width]);
@@ -98,22 +114,24 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   });
   const { layout } = recorded.program;
   const state = allocateState(layout);
-  if (options.resume) {
-    checkSameRun(options.resume, config, batch.shards);
-    readState(state, layout, model, options.resume);
-  } else {
-    writeFirstWeights(state, layout, beginningWeights(options, config, model));
-  }
+  if (resumed) resumed.readState(state, layout, model);
+  else writeFirstWeights(state, layout, beginningWeights(options, config, model));
   const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
   const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
   const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };
-  await prepareRanks(assembly);
+  await prepareRanks(assembly, options.life ?? 1);
   return assembly;
 }
 
+/** The shards and threads of the run so far, whatever the workers are now: they decide the bits. */
+function withShards(config: RunConfig, { shards, threadsPerWorker }: ResumedParts): RunConfig {
+  const logicalShards = shards / config.train.accumulate;
+  return { ...config, train: { ...config.train, logicalShards, threadsPerWorker } };
+}
+
 /** Threads of one device's pool, before the batch is known to divide: a batch that does not is reported later, with the devices' names. */
-function plannedThreads({ config }: AssembleOptions, workers: number): number {
-  const { threadsPerWorker, logicalShards } = config.train;
+function plannedThreads({ train }: RunConfig, workers: number): number {
+  const { threadsPerWorker, logicalShards } = train;
   return threadsPerWorker ?? Math.max(1, Math.floor(availableCores() / (logicalShards ?? workers)));
 }
 
@@ -164,15 +182,16 @@ function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model
   };
 }
 
-async function prepareRanks({ config, devices, batch, data, recorded, arena, state, pool }: Assembly): Promise<void> {
+async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
+  const { config, devices, batch, data, recorded, arena, state, pool } = assembly;
   const { height, width } = data.train;
   const augmentation: AugmentationOptions = { ...config.data.augment, seed: config.train.seed, height, width };
-  const fault = parseFault(process.env['DTRAIN_FAULT']);
+  const fault = parseFault(process.env['DTRAIN_FAULT'], life);
   const preparation = (rank: number): Preparation => ({
     rank,
     runtime: { libraryPath: devices.library.path, context: devices.runtime.context },
     arena,
-    timeoutSeconds: config.allReduce.timeoutSeconds,
+    limits: limitsOf(config.allReduce.timeoutSeconds),
     replica: {
       device: devices.names[rank]!,
       program: recorded.program,

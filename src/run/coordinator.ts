@@ -15,7 +15,16 @@ import { sampleIds } from '../data/sampler.js';
 import { learningRateAt } from '../optim/schedule.js';
 import type { Assembly } from './assemble.js';
 import type { Segment, SegmentReport } from './protocol.js';
-import { Watchdog } from './watchdog.js';
+import { SlowRanks } from './slow-ranks.js';
+import { limitsOf, Watchdog } from './watchdog.js';
+
+/** Steps that were done before a segment and belong to the same `step` event. */
+export interface CarriedSteps {
+  readonly losses: readonly number[];
+  readonly corrects: readonly number[];
+}
+
+const NOTHING_CARRIED: CarriedSteps = { losses: [], corrects: [] };
 
 export interface SegmentResult {
   readonly event: StepEvent;
@@ -25,28 +34,41 @@ export interface SegmentResult {
   readonly stopRequested: boolean;
   /** Of each finished step. */
   readonly losses: Float64Array;
+  readonly corrects: Float64Array;
   /** [steps, phases], merged over ranks. */
   readonly phaseSeconds: Float64Array;
+  /** Lines about ranks that are much slower than the others. */
+  readonly warnings: readonly string[];
 }
 
 export class Coordinator {
   readonly #assembly: Assembly;
   readonly #threadIds: (number | undefined)[] = [];
+  readonly #slowRanks = new SlowRanks();
+  /** Of this process. */
+  #firstStep: number | undefined;
 
   constructor(assembly: Assembly) {
     this.#assembly = assembly;
   }
 
   /** Runs the steps after `step` up to and including `end`, on all ranks at once. */
-  async runSegment(step: number, end: number): Promise<SegmentResult> {
-    const { pool, arena, config } = this.#assembly;
-    using watchdog = new Watchdog(arena, config.allReduce.timeoutSeconds);
+  async runSegment(step: number, end: number, carried: CarriedSteps = NOTHING_CARRIED): Promise<SegmentResult> {
+    const { pool } = this.#assembly;
+    this.#firstStep ??= step + 1;
+    using watchdog = this.watchdog();
     const segment = this.segment(step, end);
     const start = nowSeconds();
     const reports = await pool.runAll('segment', () => segment, watchdog.alarm);
     const seconds = nowSeconds() - start;
     this.#checkThreads(reports);
-    return this.#merged(step, segment, reports, seconds);
+    return this.#merged(step, segment, reports, seconds, carried);
+  }
+
+  /** Watches the ranks until it is disposed. */
+  watchdog(): Watchdog {
+    const { arena, config } = this.#assembly;
+    return new Watchdog(arena, limitsOf(config.allReduce.timeoutSeconds), this.#firstStep ?? 1);
   }
 
   /** The samples and rates of the steps after `step` up to and including `end`. */
@@ -81,7 +103,13 @@ export class Coordinator {
     if (new Set(this.#threadIds).size !== reports.length) throw internalError('two ranks share a thread.');
   }
 
-  #merged(step: number, segment: Segment, reports: readonly SegmentReport[], seconds: number): SegmentResult {
+  #merged(
+    step: number,
+    segment: Segment,
+    reports: readonly SegmentReport[],
+    seconds: number,
+    carried: CarriedSteps,
+  ): SegmentResult {
     const { config, data } = this.#assembly;
     const { globalBatch } = config.train;
     const { numSteps, losses, corrects, stopRequested } = reports[0]!;
@@ -91,13 +119,14 @@ export class Coordinator {
       event: 'step',
       step: finished,
       epoch: roundedDown(epochOfStep(finished, globalBatch, data.train.count), 4),
-      loss: mean(losses),
-      trainAccuracy: mean(corrects),
+      loss: mean([...carried.losses, ...losses]),
+      trainAccuracy: mean([...carried.corrects, ...corrects]),
       learningRate: segment.learningRates[numSteps - 1]!,
       imagesPerSecond: rounded((numSteps * globalBatch) / seconds, 1),
       seconds: medians(phaseSeconds),
     };
-    return { event, step: finished, seconds, stopRequested, losses, phaseSeconds };
+    const warnings = this.#slowRanks.add(reports.map((report) => report.seconds));
+    return { event, step: finished, seconds, stopRequested, losses, corrects, phaseSeconds, warnings };
   }
 }
 
@@ -119,7 +148,7 @@ export function medians(phaseSeconds: Float64Array): PhaseSeconds {
   >;
 }
 
-function mean(values: Float64Array): number {
+function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 

@@ -44,8 +44,13 @@ const TOP = 5;
 const CALIBRATION_BINS = 15;
 const MOST_WRONG = 12;
 
-export async function evaluateOnRanks(pool: RankPool, { classes, test }: DataSet): Promise<EvaluationResult> {
-  const shares = await pool.runAll('evaluate', (rank) => ({ first: rank, stride: pool.world }));
+/** `watch` may end the wait by rejecting. */
+export async function evaluateOnRanks(
+  pool: RankPool,
+  { classes, test }: DataSet,
+  watch?: Promise<never>,
+): Promise<EvaluationResult> {
+  const shares = await pool.runAll('evaluate', (rank) => ({ first: rank, stride: pool.world }), watch);
   return merged(shares, test.labels, classes.length);
 }
 

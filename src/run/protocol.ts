@@ -14,13 +14,14 @@ import type { SerializedError } from '../core/errors.js';
 import type { RuntimeAddress } from '../tensorflow/runtime.js';
 import type { ReplicaOptions } from '../train/replica.js';
 import type { Fault } from './fault.js';
+import type { RankLimits } from './watchdog.js';
 
 /** Everything a rank needs to begin. */
 export interface Preparation {
   readonly rank: number;
   readonly runtime: RuntimeAddress;
   readonly arena: ArenaSpec;
-  readonly timeoutSeconds: number;
+  readonly limits: RankLimits;
   readonly replica: Omit<ReplicaOptions, 'onPhase'>;
   readonly fault: Fault | null;
 }

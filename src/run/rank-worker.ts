@@ -17,32 +17,35 @@ import type { EvaluationShare, Outcome, Preparation, RankTasks, Segment, Segment
 
 interface PreparedRank {
   readonly rank: number;
+  readonly limits: Preparation['limits'];
   readonly group: RankGroup;
   readonly replica: Replica;
   readonly options: Preparation['replica'];
 }
 
 let prepared: PreparedRank | undefined;
+let isFirstStep = true;
 
 export function prepare(preparation: Preparation): Outcome<RankTasks['prepare']['result']> {
-  const { rank, runtime, arena, timeoutSeconds, fault } = preparation;
-  const group = new RankGroup(arena, rank, timeoutSeconds);
+  const { rank, runtime, arena, limits, fault } = preparation;
+  const group = new RankGroup(arena, rank, limits.timeoutSeconds);
   return guarded({ rank, group }, () => {
     if (prepared) throw internalError(`rank ${rank} was prepared twice.`);
     const onPhase = fault?.rank === rank ? (phase: Phase, step: number) => act(fault, group, phase, step) : undefined;
     const options = { ...preparation.replica, ...(onPhase && { onPhase }) };
-    prepared = { rank, group, replica: new Replica(attachRuntime(runtime), group, options), options };
+    prepared = { rank, limits, group, replica: new Replica(attachRuntime(runtime), group, options), options };
     return { threadId };
   });
 }
 
 export function segment(task: Segment): Outcome<SegmentReport> {
-  return onRank(({ replica, group }) => {
+  return onRank(({ replica, group, limits }) => {
     const globalBatch = task.ids.length / task.numSteps;
     const losses: number[] = [];
     const corrects: number[] = [];
     let stopRequested = false;
     for (let i = 0; i < task.numSteps && !stopRequested; i++) {
+      group.timeoutSeconds = isFirstStep ? limits.firstStepSeconds : limits.timeoutSeconds;
       const samples = [i * globalBatch, (i + 1) * globalBatch] as const;
       const report = replica.step({
         step: task.firstStep + i,
@@ -50,6 +53,7 @@ export function segment(task: Segment): Outcome<SegmentReport> {
         epochs: task.epochs.subarray(...samples),
         learningRate: task.learningRates[i]!,
       });
+      isFirstStep = false;
       losses.push(report.loss);
       corrects.push(report.correct);
       stopRequested = report.stopRequested;
@@ -68,7 +72,8 @@ export function segment(task: Segment): Outcome<SegmentReport> {
 }
 
 export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): Outcome<EvaluationShare> {
-  return onRank(({ replica, options }) => {
+  return onRank(({ replica, group, options }) => {
+    const { step } = group;
     const { count } = options.test;
     const batch = options.program.evaluationBatch;
     const ids: number[] = [];
@@ -77,6 +82,7 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
     const confidences: number[] = [];
     const above: number[] = [];
     for (let start = first * batch; start < count; start += stride * batch) {
+      group.enter(step, 'evaluation');
       const { lossN, predictedN, confidenceN, aboveN } = replica.evaluate(start, Math.min(batch, count - start));
       for (const [i, loss] of lossN.entries()) {
         ids.push(start + i);
@@ -86,6 +92,7 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
         above.push(aboveN[i]!);
       }
     }
+    group.enter(step, 'idle');
     return {
       ids: Int32Array.from(ids),
       losses: Float32Array.from(losses),
@@ -97,14 +104,21 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
 }
 
 export function exportState({ state }: RankTasks['exportState']['argument']): Outcome<null> {
-  return onRank(({ replica }) => {
+  return onRank(({ replica, group }) => {
+    group.enter(group.step, 'save');
     replica.exportState(state);
+    group.enter(group.step, 'idle');
     return null;
   });
 }
 
 export function stateHash(): Outcome<string> {
-  return onRank(({ replica }) => replica.stateHash());
+  return onRank(({ replica, group }) => {
+    group.enter(group.step, 'save');
+    const hash = replica.stateHash();
+    group.enter(group.step, 'idle');
+    return hash;
+  });
 }
 
 export function close(): Outcome<null> {
@@ -136,9 +150,22 @@ function guarded<T>({ rank, group }: Pick<PreparedRank, 'rank' | 'group'>, run: 
   }
 }
 
+const SLOW_MILLISECONDS = 300;
+const SIGNALS: Readonly<Partial<Record<Fault['kind'], NodeJS.Signals>>> = {
+  abort: 'SIGABRT',
+  segv: 'SIGSEGV',
+  kill: 'SIGKILL',
+  freeze: 'SIGSTOP',
+};
+
 /** Makes the planned fault happen at its step and phase. */
 function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
-  if (phase !== fault.phase || step !== fault.step) return;
+  if (phase !== fault.phase || (fault.kind === 'slow' ? step < fault.step : step !== fault.step)) return;
+  if (fault.kind === 'slow') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SLOW_MILLISECONDS);
+  const signal = SIGNALS[fault.kind];
+  if (signal !== undefined) process.kill(process.pid, signal);
+  if (fault.kind === 'flip') prepared!.replica.flipOneBit();
+  if (fault.kind === 'heap') for (const kept: unknown[] = []; ; ) kept.push(new Array(1e5).fill(0));
   if (fault.kind === 'throw') throw new Error('fault injected by DTRAIN_FAULT');
   if (fault.kind === 'exit') process.exit(1); // in a worker thread this ends the thread
   if (fault.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);

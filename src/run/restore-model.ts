@@ -4,7 +4,8 @@ import type { RunConfig } from '../config/schema.js';
 import { type Engine, startEngine } from '../graph/engine.js';
 import { type Model, makeModel } from '../model/catalogue.js';
 import type { Weights } from '../model/torch-layout.js';
-import { type CheckpointState, openCheckpoint, readWeights } from '../train/checkpoint.js';
+import { openCheckpoint, readWeights } from '../train/checkpoint.js';
+import type { CheckpointState } from '../train/checkpoint-state.js';
 import { availableCores, openDevices } from './devices.js';
 
 export interface RestoredModel {

@@ -2,13 +2,13 @@
  * What a run leaves in its folder for people beside metrics.jsonl: TensorBoard's events, environment.json, evaluation.json, report.html.
  *
  * Idea: fed by the run's events and evaluations, it never changes what the run does. Owns the open event file until disposed.
- * Must stay true: nothing here is done once a step.
+ * Must stay true: nothing here is done once a step; a disk that takes nothing more costs these files, not the run.
  */
 import os from 'node:os';
 import path from 'node:path';
 import { rowView } from '../collective/gradient-arena.js';
 import { printConfig } from '../config/print-config.js';
-import { DtrainError } from '../core/errors.js';
+import { DtrainError, ExitCode } from '../core/errors.js';
 import type { TrainEvent } from '../core/events.js';
 import { writeFileAtomic } from '../core/files.js';
 import { heatMap } from '../core/heat-map.js';
@@ -37,11 +37,14 @@ export class RunArtifacts {
   readonly #folder: string;
   readonly #assembly: Assembly;
   readonly #events: EventFile;
+  readonly #warn: (line: string) => void;
+  #hasFailed = false;
 
-  /** @throws DTRAIN_STORAGE (exit 7). */
-  constructor(folder: string, assembly: Assembly) {
+  /** `warn` takes a line for people, at most one. @throws DTRAIN_STORAGE (exit 7): before the first step the disk must be right. */
+  constructor(folder: string, assembly: Assembly, warn: (line: string) => void) {
     this.#folder = folder;
     this.#assembly = assembly;
+    this.#warn = warn;
     const seconds = Math.floor(Date.now() / 1000);
     this.#events = new EventFile(path.join(folder, `events.out.tfevents.${seconds}.${os.hostname()}.${process.pid}`));
     writeFileAtomic(path.join(folder, 'environment.json'), `${JSON.stringify(environmentOf(assembly), null, 2)}\n`);
@@ -53,6 +56,10 @@ export class RunArtifacts {
 
   /** Called after the event is in metrics.jsonl, from which the page of the end is made. */
   event(event: TrainEvent): void {
+    this.#attempt(() => this.#event(event));
+  }
+
+  #event(event: TrainEvent): void {
     if (event.event === 'step') {
       const { step, loss, trainAccuracy, learningRate, imagesPerSecond, epoch, seconds } = event;
       const phases = Object.entries(seconds).map(([phase, value]) => scalar(`seconds/${phase}`, value));
@@ -77,6 +84,10 @@ export class RunArtifacts {
 
   /** Called with the whole of an evaluation, of which the event tells a part. */
   evaluation(step: number, epoch: number, result: EvaluationResult): void {
+    this.#attempt(() => this.#evaluation(step, epoch, result));
+  }
+
+  #evaluation(step: number, epoch: number, result: EvaluationResult): void {
     const { classes, test } = this.#assembly.data;
     const mostWrong = result.mostWrong.map((answer) => ({
       ...answer,
@@ -94,6 +105,17 @@ export class RunArtifacts {
       values.push(image('confusion', encodePng(pixels, height, width), height, width));
     }
     this.#events.values(step, values);
+  }
+
+  #attempt(write: () => void): void {
+    if (this.#hasFailed) return;
+    try {
+      write();
+    } catch (error) {
+      if (!isOfDisk(error)) throw error;
+      this.#hasFailed = true;
+      this.#warn(`${error.message} Training goes on without TensorBoard events and pages.`);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -133,6 +155,12 @@ export class RunArtifacts {
       return image(`augmented/${i}`, encodePng(pixels, height, width), height, width);
     });
   }
+}
+
+/** Ours, or one of the file system itself. */
+function isOfDisk(error: unknown): error is Error {
+  if (error instanceof DtrainError) return error.exitCode === ExitCode.storage;
+  return error instanceof Error && 'syscall' in error;
 }
 
 /** Of the network in evaluation; none for a model of the user's own with operations that exports do not know. */

@@ -3,25 +3,45 @@
  *
  * Idea: an async generator of the events. What yields an event has also written it to metrics.jsonl, so a program, the command line and
  * the run's folder see the same.
+ * Must stay true: a run that goes on from a checkpoint does what the undisturbed run would have done, bit for bit, and its metrics.jsonl
+ * has each line once.
  */
-import { requestStop } from '../collective/progress.js';
+import fs from 'node:fs';
+import path from 'node:path';
+import { type RankProgress, readProgress, requestStop } from '../collective/progress.js';
 import { epochOfStep } from '../config/derive.js';
 import { printConfig } from '../config/print-config.js';
 import type { RunConfig } from '../config/schema.js';
 import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { CheckpointEvent, EndEvent, EvaluationEvent, RunStartEvent, TrainEvent } from '../core/events.js';
-import { type CheckpointState, removeOldCheckpoints, saveCheckpoint } from '../train/checkpoint.js';
-import { checkpointTensors } from '../train/state-transfer.js';
-import { type Assembly, assemble } from './assemble.js';
-import { Coordinator, rounded, roundedDown } from './coordinator.js';
+import { realFs } from '../core/file-system.js';
+import type { OpenCheckpoint } from '../train/checkpoint.js';
+import type { RunProgress } from '../train/checkpoint-state.js';
+import { checkSpace, pointTo, type RunFacts } from '../train/save-checkpoint.js';
+import { readState } from '../train/state-transfer.js';
+import { type Assembly, assemble, type ResumedParts } from './assemble.js';
+import { CheckpointSaver } from './checkpoint-saver.js';
+import { type CarriedSteps, Coordinator, rounded, roundedDown } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
+import { writeDivergence } from './divergence.js';
 import { evaluateOnRanks } from './evaluation.js';
-import { findResumePoint, type ResumeRequest } from './resume.js';
+import { endOfFinishedRun } from './finished-run.js';
+import {
+  checkDataSet,
+  checkpointToResume,
+  checkWorkers,
+  configurationHash,
+  placeOfRun,
+  type ResumeRequest,
+  resumedConfig,
+  setLaterAside,
+} from './resume.js';
 import { RunArtifacts } from './run-artifacts.js';
 import { RunDirectory } from './run-directory.js';
 import { Timetable } from './timetable.js';
 import { packageVersion } from './version.js';
+import { limitsOf } from './watchdog.js';
 
 /** How far a run is, between two events. */
 export interface TrainProgress {
@@ -47,12 +67,23 @@ export interface TrainOptions {
   readonly onProgress?: (progress: TrainProgress) => void;
   /** Takes a line for people. */
   readonly say?: (line: string) => void;
+  /** Takes a line that people must see. */
+  readonly warn?: (line: string) => void;
   /** See AssembleOptions. */
   readonly explicitPlacement?: boolean;
+  /** For a supervisor: told the run's folder once it is there, and how to read what the ranks do once they are. */
+  readonly onFolder?: (runDir: string) => void;
+  readonly onRanks?: (read: () => readonly RankProgress[]) => void;
+  /** Counts restarts by a supervisor, from 1. */
+  readonly life?: number;
 }
 
 const PROGRESS_MILLISECONDS = 100;
 const MAIN_JOB = 'quickstart';
+/** Failed saves in a row that end a run. */
+const MAX_SAVE_FAILURES = 3;
+/** Room for checkpoints that a run asks for before its first step, as a multiple of one. */
+const FREE_SPACE_FACTOR = 2.2;
 
 /**
  * Trains. The last event is `end`, unless it throws; an aborted signal ends the run after the step, with a checkpoint.
@@ -60,42 +91,64 @@ const MAIN_JOB = 'quickstart';
  */
 export async function* train(options: TrainOptions, signal?: AbortSignal): AsyncGenerator<TrainEvent, void> {
   const startedAt = nowSeconds();
-  const { configName, say = () => undefined } = options;
-  const point = options.resume
-    ? findResumePoint(options.resume, options, say)
-    : { runDir: options.runDir, checkpoint: null };
-  if (point.checkpoint) say(`resume: going on from ${point.checkpoint.folder}`);
-  using directory = new RunDirectory({ ...point, configName, isResumed: point.checkpoint !== null });
+  const { configName, say = () => undefined, warn = say } = options;
+  const fallBackToSynthetic = configName === MAIN_JOB;
+  const place = placeOfRun(options.resume, options);
+  using directory = await RunDirectory.open(place, warn);
+  options.onFolder?.(directory.path);
+  const opened = checkpointToResume(place, warn);
+  const config = opened ? resumedConfig(options.config, opened, fallBackToSynthetic) : options.config;
+  if (opened) {
+    setLaterAside(place, opened.manifest.step, warn);
+    say(`resume: going on from ${opened.folder}`);
+    const finished = endOfFinishedRun(directory.path, config, opened);
+    if (finished) {
+      say(`resume: ${directory.path} is finished; nothing is left to do`);
+      yield* finished;
+      return;
+    }
+  } else if (options.resume) say('resume: no checkpoint yet: starting from the beginning');
   const assembly = await assemble({
     ...options,
+    config,
     say,
     command: `dtrain --config ${configName}`,
-    fallBackToSynthetic: configName === MAIN_JOB,
-    resume: point.checkpoint,
+    fallBackToSynthetic,
+    ...(opened && { resumed: resumedParts(opened) }),
   });
-  const resumedStep = point.checkpoint?.state.step ?? null;
-  directory.begin(assembly.config, resumedStep);
+  options.onRanks?.(() => readProgress(assembly.arena));
   const stop = () => requestStop(assembly.arena);
   signal?.addEventListener('abort', stop, { once: true });
+  let run: TrainingRun | undefined;
   try {
-    if (signal?.aborted) stop();
-    using artifacts = new RunArtifacts(directory.path, assembly);
-    for await (const event of new TrainingRun(
-      assembly,
-      directory,
-      artifacts,
-      options,
-      startedAt,
-      point.checkpoint?.state,
-    ).events()) {
-      if (event.event !== 'run' || resumedStep === null) directory.record(event);
+    checkSpace(realFs, directory.checkpoints, FREE_SPACE_FACTOR * assembly.state.byteLength);
+    directory.begin(assembly.config, opened?.state.progress.metricsBytes ?? 0);
+    const isBegun = directory.metricsBytes > 0;
+    if (opened) directory.record(checkpointEvent(directory, opened.manifest.step));
+    if (signal?.aborted) throw stoppedBefore(opened);
+    using artifacts = new RunArtifacts(directory.path, assembly, warn);
+    run = new TrainingRun({ assembly, directory, artifacts, options, startedAt, opened });
+    for await (const event of run.events()) {
+      if (event.event !== 'run' || !isBegun) directory.record(event);
       artifacts.event(event);
       yield event;
     }
+  } catch (error) {
+    throw withLastGood(error, run?.lastGoodStep ?? opened?.manifest.step, directory.path, assembly);
   } finally {
     signal?.removeEventListener('abort', stop);
+    run?.close();
     await assembly.pool.close();
   }
+}
+
+interface RunParts {
+  readonly assembly: Assembly;
+  readonly directory: RunDirectory;
+  readonly artifacts: RunArtifacts;
+  readonly options: TrainOptions;
+  readonly startedAt: number;
+  readonly opened: OpenCheckpoint | undefined;
 }
 
 /** One run: what has happened so far, and the loop. */
@@ -107,22 +160,22 @@ class TrainingRun {
   readonly #startedAt: number;
   readonly #coordinator: Coordinator;
   readonly #timetable: Timetable;
-  /** The step that this life of the run began after. */
-  readonly #firstStep: number;
-  #step: number;
+  readonly #saver: CheckpointSaver;
+  readonly #generation: number;
+  #step = 0;
+  #lastGoodStep: number | undefined;
   #trainingSeconds = 0;
-  #lastAccuracy: number | null;
-  #bestAccuracy: number | null;
-  #evaluationDue: boolean;
+  #earlierWallSeconds = 0;
+  #lastAccuracy: number | null = null;
+  #bestAccuracy: number | null = null;
+  /** Steps since the last `step` event at its regular place, where a stop came between. */
+  #carried: CarriedSteps = { losses: [], corrects: [] };
+  #evaluationDue = false;
+  /** Length of metrics.jsonl without what the undisturbed run would not have. */
+  #metricsBytes = 0;
+  #saveFailures = 0;
 
-  constructor(
-    assembly: Assembly,
-    directory: RunDirectory,
-    artifacts: RunArtifacts,
-    options: TrainOptions,
-    startedAt: number,
-    resumed: CheckpointState | undefined,
-  ) {
+  constructor({ assembly, directory, artifacts, options, startedAt, opened }: RunParts) {
     this.#assembly = assembly;
     this.#directory = directory;
     this.#artifacts = artifacts;
@@ -130,35 +183,66 @@ class TrainingRun {
     this.#startedAt = startedAt;
     this.#coordinator = new Coordinator(assembly);
     this.#timetable = new Timetable(assembly.config, assembly.data.train.count);
-    this.#firstStep = resumed?.step ?? 0;
-    this.#step = this.#firstStep;
-    this.#lastAccuracy = resumed?.testAccuracy ?? null;
-    this.#bestAccuracy = resumed?.bestTestAccuracy ?? null;
-    this.#evaluationDue = resumed?.evaluationDue ?? false;
+    this.#saver = new CheckpointSaver(limitsOf(assembly.config.allReduce.timeoutSeconds).firstStepSeconds);
+    this.#generation = (opened?.manifest.generation ?? 0) + 1;
+    if (opened) this.#goOn(opened);
+  }
+
+  /** Undefined where there is no checkpoint yet. */
+  get lastGoodStep(): number | undefined {
+    return this.#lastGoodStep;
+  }
+
+  close(): void {
+    this.#saver.close();
   }
 
   async *events(): AsyncGenerator<TrainEvent, void> {
     const timetable = this.#timetable;
     yield this.#runEvent();
-    if (this.#evaluationDue && (yield* this.#evaluate())) yield await this.#save(true);
+    if (this.#evaluationDue) yield* this.#evaluateLate();
     while (this.#step < timetable.totalSteps) {
       const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
-      this.#evaluationDue = timetable.evaluatesAt(this.#step);
-      const isBest = this.#evaluationDue && !stopRequested ? yield* this.#evaluate() : false;
-      if (timetable.savesAt(this.#step) || isBest || stopRequested) yield await this.#save(isBest);
-      if (stopRequested && this.#step < timetable.totalSteps) throw this.#stopped();
+      this.#evaluationDue = timetable.evaluatesAt(this.#step) && stopRequested;
+      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
+      const isLast = stopRequested || this.#step === timetable.totalSteps;
+      if (isLast || timetable.savesAt(this.#step) || isBest) yield* this.#save(isBest);
+      if (isLast) yield* this.#finishSaves(isBest);
+      if (stopRequested && (this.#step < timetable.totalSteps || this.#evaluationDue)) throw this.#stopped();
     }
     yield this.#endEvent();
+  }
+
+  #goOn({ state }: OpenCheckpoint): void {
+    const { progress } = state;
+    this.#step = state.step;
+    this.#lastGoodStep = state.step;
+    this.#trainingSeconds = progress.trainingSeconds;
+    this.#earlierWallSeconds = progress.wallSeconds;
+    this.#lastAccuracy = state.testAccuracy;
+    this.#bestAccuracy = state.bestTestAccuracy;
+    this.#carried = { losses: progress.losses, corrects: progress.corrects };
+    this.#evaluationDue = progress.evaluationDue;
   }
 
   /** Runs one segment; whether the run was asked to stop. */
   async *#segment(end: number): AsyncGenerator<TrainEvent, boolean> {
     const timer = setInterval(() => this.#showProgress(), PROGRESS_MILLISECONDS);
     try {
-      const { event, step, seconds, stopRequested } = await this.#coordinator.runSegment(this.#step, end);
+      const result = await this.#coordinator.runSegment(this.#step, end, this.#carried);
+      yield* this.#savesSoFar();
+      for (const line of result.warnings) this.#warn(line);
+      const { event, step, seconds, stopRequested, losses, corrects } = result;
       this.#step = step;
       this.#trainingSeconds += seconds;
+      this.#metricsBytes = this.#directory.metricsBytes;
+      const before = this.#carried;
+      const isWhole = step === end;
+      this.#carried = isWhole
+        ? { losses: [], corrects: [] }
+        : { losses: [...before.losses, ...losses], corrects: [...before.corrects, ...corrects] };
       yield event;
+      if (isWhole) this.#metricsBytes = this.#directory.metricsBytes;
       return stopRequested;
     } finally {
       clearInterval(timer);
@@ -168,43 +252,93 @@ class TrainingRun {
   /** Evaluates; whether this is the best accuracy so far. */
   async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
     const { pool, data } = this.#assembly;
-    const result = await evaluateOnRanks(pool, data);
+    using watchdog = this.#coordinator.watchdog();
+    const result = await evaluateOnRanks(pool, data, watchdog.alarm);
     const { testLoss, testAccuracy, images } = result;
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
     if (isBest) this.#bestAccuracy = testAccuracy;
-    this.#evaluationDue = false;
     const epoch = this.#timetable.epochsAfter(this.#step);
     this.#artifacts.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
+    this.#metricsBytes = this.#directory.metricsBytes;
     return isBest;
   }
 
-  /** Saves rank 0's state, after all ranks have shown that theirs is the same. */
-  async #save(isBest: boolean): Promise<CheckpointEvent> {
-    const { pool, state, recorded, model, data, config } = this.#assembly;
-    const hashes = await pool.runAll('stateHash', () => null);
-    const differing = hashes.findIndex((hash) => hash !== hashes[0]);
-    if (differing !== -1) throw replicasDiffer(this.#step, differing);
-    await pool.run(0, 'exportState', { state });
-    const content = {
-      state: {
+  /** The evaluation of the checkpoint that the run was stopped at. */
+  async *#evaluateLate(): AsyncGenerator<TrainEvent, void> {
+    if (yield* this.#evaluate()) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
+    this.#evaluationDue = false;
+  }
+
+  /** Begins to save rank 0's state, after all ranks have shown that theirs is the same. */
+  async *#save(isBest: boolean): AsyncGenerator<CheckpointEvent, void> {
+    const { pool, state } = this.#assembly;
+    await this.#saver.idle();
+    yield* this.#savesSoFar();
+    using watchdog = this.#coordinator.watchdog();
+    const hashes = await pool.runAll('stateHash', () => null, watchdog.alarm);
+    const differing = hashes.flatMap((hash, rank) => (hash === hashes[0] ? [] : [rank]));
+    if (differing.length > 0) throw replicasDiffer(this.#step, differing);
+    await Promise.race([pool.run(0, 'exportState', { state }), watchdog.alarm]);
+    this.#beginSave(isBest);
+  }
+
+  #beginSave(isBest: boolean): void {
+    const { state, recorded, model, data, config } = this.#assembly;
+    const { checkpoints, lock, metricsFile } = this.#directory;
+    const { name, parameters, statistics } = model;
+    this.#saver.begin({
+      checkpoints,
+      model: { name, parameters, statistics },
+      layout: recorded.program.layout,
+      state,
+      saved: {
         step: this.#step,
         epoch: this.#epoch(),
         testAccuracy: this.#lastAccuracy,
         bestTestAccuracy: this.#bestAccuracy,
-        evaluationDue: this.#evaluationDue,
-        shards: this.#assembly.batch.shards,
         classes: data.classes,
-        imageSize: [data.train.height, data.train.width] as const,
+        imageSize: [data.train.height, data.train.width],
         normalization: data.normalization,
+        progress: this.#progress(),
       },
       configYaml: printConfig(config),
-      ...checkpointTensors(state, recorded.program.layout),
-    };
-    const path = saveCheckpoint(this.#directory.checkpoints, model, content, isBest);
-    removeOldCheckpoints(this.#directory.checkpoints, config.checkpoint.keep);
-    return { event: 'checkpoint', step: this.#step, path };
+      facts: this.#facts(),
+      isBest,
+      lock: lock.token,
+      metricsFile: fs.existsSync(metricsFile) ? metricsFile : null,
+      keep: config.checkpoint.keep,
+    });
+  }
+
+  /** Tells of the saves that have ended. @throws where too many failed in a row, or going on makes no sense. */
+  *#savesSoFar(): Generator<CheckpointEvent, void> {
+    for (const outcome of this.#saver.take()) {
+      if ('path' in outcome) {
+        this.#saveFailures = 0;
+        this.#lastGoodStep = outcome.step;
+        yield checkpointEvent(this.#directory, outcome.step);
+        continue;
+      }
+      const { error, step } = outcome;
+      this.#saveFailures++;
+      const isPassing = error.exitCode === ExitCode.storage && error.code !== 'DTRAIN_LOCK_LOST';
+      if (!isPassing || this.#saveFailures >= MAX_SAVE_FAILURES) throw error;
+      const what = `The checkpoint of step ${step} was not saved (failure ${this.#saveFailures} of ${MAX_SAVE_FAILURES} in a row)`;
+      this.#warn(`${error.message} ${what}; training goes on.`);
+    }
+  }
+
+  /** Waits for the last save; one that fails is tried once more, into new files. */
+  async *#finishSaves(isBest: boolean): AsyncGenerator<CheckpointEvent, void> {
+    await this.#saver.idle();
+    yield* this.#savesSoFar();
+    if (this.#lastGoodStep === this.#step) return;
+    this.#beginSave(isBest);
+    this.#saveFailures = MAX_SAVE_FAILURES;
+    await this.#saver.idle();
+    yield* this.#savesSoFar();
   }
 
   #runEvent(): RunStartEvent {
@@ -229,8 +363,38 @@ class TrainingRun {
       epochs: this.#timetable.epochsAfter(this.#step),
       finalTestAccuracy: this.#lastAccuracy,
       bestTestAccuracy: this.#bestAccuracy,
-      imagesPerSecond: this.#imagesPerSecond(),
-      wallSeconds: rounded(nowSeconds() - this.#startedAt, 2),
+      imagesPerSecond: rounded(this.#imagesPerSecond(), 1),
+      wallSeconds: rounded(this.#wallSeconds(), 2),
+    };
+  }
+
+  #progress(): RunProgress {
+    const { batch, data } = this.#assembly;
+    return {
+      trainImages: data.train.count,
+      shards: batch.shards,
+      threadsPerWorker: batch.threadsPerWorker,
+      trainingSeconds: this.#trainingSeconds,
+      wallSeconds: this.#wallSeconds(),
+      metricsBytes: this.#metricsBytes,
+      losses: this.#carried.losses,
+      corrects: this.#carried.corrects,
+      evaluationDue: this.#evaluationDue,
+    };
+  }
+
+  #facts(): RunFacts {
+    const { batch, config, data, devices } = this.#assembly;
+    return {
+      run: path.basename(path.resolve(this.#directory.path)),
+      generation: this.#generation,
+      world: batch.world,
+      shards: batch.shards,
+      globalBatch: config.train.globalBatch,
+      precision: config.train.precision,
+      threadsPerWorker: batch.threadsPerWorker,
+      hashes: { configuration: configurationHash(config), dataSet: data.fingerprint },
+      versions: { dtrain: packageVersion(), tensorflow: devices.runtime.c.TF_Version(), node: process.version },
     };
   }
 
@@ -244,10 +408,19 @@ class TrainingRun {
     this.#options.onProgress?.({ step, totalSteps, epoch, loss, trainAccuracy, imagesPerSecond });
   }
 
-  /** Over the steps of this life; 0: none yet. */
+  /** Over all steps of the run; 0 before the first. */
   #imagesPerSecond(): number {
-    const images = (this.#step - this.#firstStep) * this.#assembly.config.train.globalBatch;
-    return images === 0 ? 0 : rounded(images / this.#trainingSeconds, 1);
+    const images = this.#step * this.#assembly.config.train.globalBatch;
+    return images === 0 ? 0 : images / this.#trainingSeconds;
+  }
+
+  #warn(line: string): void {
+    const { warn, say } = this.#options;
+    (warn ?? say)?.(line);
+  }
+
+  #wallSeconds(): number {
+    return this.#earlierWallSeconds + nowSeconds() - this.#startedAt;
   }
 
   #epoch(): number {
@@ -261,7 +434,61 @@ class TrainingRun {
   }
 }
 
-function replicasDiffer(step: number, rank: number): DtrainError {
-  const text = `step ${step}: the weights of rank ${rank} differ from those of rank 0, though both made the same updates. Nothing was saved. Check the machine's memory.`;
-  return new DtrainError('DTRAIN_REPLICAS_DIFFER', ExitCode.workerFailed, text, { rank, step });
+function checkpointEvent({ checkpoints }: RunDirectory, step: number): CheckpointEvent {
+  return { event: 'checkpoint', step, path: path.join(checkpoints, `step-${step}`) };
+}
+
+function resumedParts(opened: OpenCheckpoint): ResumedParts {
+  const { shards, threadsPerWorker } = opened.state.progress;
+  return {
+    shards,
+    threadsPerWorker,
+    checkWorkers: (workers) => checkWorkers(opened, shards, workers),
+    checkData: ({ fingerprint }) => checkDataSet(opened, fingerprint),
+    readState: (state, layout, model) => readState(state, layout, model, opened),
+  };
+}
+
+function stoppedBefore(opened: OpenCheckpoint | undefined): DtrainError {
+  const nothing = 'before the first step; nothing was saved, and --resume starts from the beginning';
+  const where = opened === undefined ? nothing : `before a step; the checkpoint is ${opened.folder}`;
+  return new DtrainError('DTRAIN_STOPPED', ExitCode.stopped, `stopped on request ${where}.`);
+}
+
+const NEEDS_LAST_GOOD: readonly ExitCode[] = [
+  ExitCode.storage,
+  ExitCode.diverged,
+  ExitCode.outOfMemory,
+  ExitCode.workerFailed,
+  ExitCode.hang,
+];
+
+/** The error with what is safe: the last good checkpoint. */
+function withLastGood(error: unknown, lastGood: number | undefined, runDir: string, assembly: Assembly): unknown {
+  if (!(error instanceof DtrainError) || !NEEDS_LAST_GOOD.includes(error.exitCode)) return error;
+  const { code, exitCode, rank, step, phase } = error;
+  const place = {
+    ...(rank !== undefined && { rank }),
+    ...(step !== undefined && { step }),
+    ...(phase !== undefined && { phase }),
+  };
+  const safe = lastGood === undefined ? 'No checkpoint was saved yet.' : `Last good checkpoint: step ${lastGood}.`;
+  const isDiverged = exitCode === ExitCode.diverged && step !== undefined;
+  const details = isDiverged ? ` ${divergenceText(runDir, assembly, step)}` : '';
+  const message = `${error.message.replace(/[.\s]*$/, '.')}${details} ${safe}`;
+  return new DtrainError(code, exitCode, message, { ...place, cause: error });
+}
+
+function divergenceText(runDir: string, assembly: Assembly, step: number): string {
+  try {
+    return `Images and gradients of the step: ${writeDivergence(runDir, assembly, step)}.`;
+  } catch {
+    return 'Images and gradients of the step could not be written.'; // the divergence is the error to tell
+  }
+}
+
+function replicasDiffer(step: number, ranks: readonly number[]): DtrainError {
+  const who = ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(', ')}`;
+  const text = `step ${step}: the weights of ${who} differ from those of rank 0, though all made the same updates. Nothing was saved. Check the machine's memory.`;
+  return new DtrainError('DTRAIN_REPLICAS_DIFFER', ExitCode.workerFailed, text, { rank: ranks[0]!, step });
 }

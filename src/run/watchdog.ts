@@ -5,28 +5,44 @@
  * ranks the barrier's own deadline speaks first and says who waited; this one gives it a moment.
  */
 import type { ArenaSpec } from '../collective/gradient-arena.js';
-import { poisonGroup, readProgress } from '../collective/progress.js';
+import { poisonGroup, type RankPhase, readProgress } from '../collective/progress.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 
 const INTERVAL_SECONDS = 1;
 /** For the barrier to speak first. */
 const HEAD_START_SECONDS = 2;
+/** The first step compiles, and touches memory for the first time. */
+const FIRST_STEP_FACTOR = 10;
+const MAX_FIRST_STEP_SECONDS = 600;
+
+/** How long a rank may stay in one phase, and others wait for it. */
+export interface RankLimits {
+  readonly timeoutSeconds: number;
+  /** In the first step of the process. */
+  readonly firstStepSeconds: number;
+}
+
+export function limitsOf(timeoutSeconds: number): RankLimits {
+  const longer = Math.min(MAX_FIRST_STEP_SECONDS, FIRST_STEP_FACTOR * timeoutSeconds);
+  return { timeoutSeconds, firstStepSeconds: Math.max(timeoutSeconds, longer) };
+}
 
 export class Watchdog implements Disposable {
   /** Rejects with DTRAIN_HANG (exit 11) when a rank stays in one phase for longer than the limit. */
   readonly alarm: Promise<never>;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(arena: ArenaSpec, timeoutSeconds: number) {
+  /** `firstStep`: of the process. */
+  constructor(arena: ArenaSpec, { timeoutSeconds, firstStepSeconds }: RankLimits, firstStep: number) {
+    const limitOf = (step: number) => (step === firstStep ? firstStepSeconds : timeoutSeconds);
     this.alarm = new Promise((_, reject) => {
       this.#timer = setInterval(() => {
         const stuck = readProgress(arena).find(
-          ({ phase, ageSeconds }) =>
-            phase !== 'idle' && phase !== 'start' && ageSeconds > timeoutSeconds + HEAD_START_SECONDS,
+          ({ phase, step, ageSeconds }) => isWatched(phase) && ageSeconds > limitOf(step) + HEAD_START_SECONDS,
         );
         if (!stuck) return;
         poisonGroup(arena, stuck.rank);
-        reject(hang(stuck, timeoutSeconds));
+        reject(hang(stuck, limitOf(stuck.step)));
       }, INTERVAL_SECONDS * 1000);
     });
     this.alarm.catch(() => undefined); // may fire when nobody waits any more
@@ -35,6 +51,10 @@ export class Watchdog implements Disposable {
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
   }
+}
+
+function isWatched(phase: RankPhase): boolean {
+  return phase !== 'idle' && phase !== 'start';
 }
 
 function hang(

@@ -268,3 +268,11 @@ function defineOutputStruct(): void {
   if (!outputStructDefined) koffi.struct('TF_Output', { oper: 'void*', index: 'int' });
   outputStructDefined = true;
 }
+
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/** Takes the lock of an open file for this process, or says that another has it. It ends with the descriptor, however the process ends. */
+export function lockDescriptor(descriptor: number): boolean {
+  return openLibc().func('int flock(int, int)')(descriptor, LOCK_EX | LOCK_NB) === 0;
+}

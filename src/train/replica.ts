@@ -11,6 +11,7 @@ import { DtrainError, ExitCode, placeText } from '../core/errors.js';
 import type { Phase } from '../core/events.js';
 import { drawWords, Purpose } from '../core/philox.js';
 import { Scope } from '../core/scope.js';
+import { sizeOf } from '../core/shape.js';
 import { type AugmentationDraws, type AugmentationOptions, drawAugmentation } from '../data/augmentation.js';
 import { ratesOf } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
@@ -223,6 +224,15 @@ export class Replica {
     return hash.digest('hex');
   }
 
+  /** What a cosmic ray would do to a weight: for the test that replicas which differ are found. */
+  flipOneBit(): void {
+    const variable = this.#parameters[0]!;
+    const values = variable.readInto(new Float32Array(sizeOf(variable.shape)));
+    const bits = new Uint32Array(values.buffer);
+    bits[0]! ^= 1;
+    variable.assign(values);
+  }
+
   [Symbol.dispose](): void {
     this.#owned[Symbol.dispose]();
   }
@@ -231,8 +241,10 @@ export class Replica {
   #phase<T>(phase: Phase, { step }: StepBatch, run: () => T): T {
     this.#group.enter(step, phase);
     try {
-      this.#options.onPhase?.(phase, step);
-      return this.clock.time(run);
+      return this.clock.time(() => {
+        this.#options.onPhase?.(phase, step);
+        return run();
+      });
     } catch (error) {
       throw placed(error, { rank: this.#group.rank, step, phase });
     }

@@ -8,9 +8,10 @@
  */
 import type { Model } from '../model/catalogue.js';
 import type { Weights } from '../model/torch-layout.js';
-import { type CheckpointContent, type OpenCheckpoint, readExtra, readMomenta, readWeights } from './checkpoint.js';
+import { type OpenCheckpoint, readExtra, readMomenta, readWeights } from './checkpoint.js';
 import { type StateViews, stateViews } from './replica-state.js';
 import type { RowLayout } from './row-layout.js';
+import type { CheckpointContent } from './save-checkpoint.js';
 
 const LIVE = 'live';
 
