@@ -4,11 +4,12 @@
  * Idea: assemble outside, run inside: the loops (train.ts, evaluate.ts, bench-step.ts) only receive finished parts.
  * The caller closes what it got.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
 import { poisonGroup } from '../collective/progress.js';
 import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
 import type { RunConfig } from '../config/schema.js';
-import { DtrainError } from '../core/errors.js';
+import { DtrainError, ExitCode } from '../core/errors.js';
 import { cacheFolder } from '../core/home.js';
 import type { AugmentationOptions } from '../data/augmentation.js';
 import type { DataSet, ImageSet } from '../data/data-set.js';
@@ -119,7 +120,12 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
   const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
   const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };
-  await prepareRanks(assembly, options.life ?? 1);
+  try {
+    await prepareRanks(assembly, options.life ?? 1);
+  } catch (error) {
+    await pool.close();
+    throw error;
+  }
   return assembly;
 }
 
@@ -203,5 +209,15 @@ async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
     },
     fault,
   });
-  await pool.runAll('prepare', preparation);
+  const isPrepared = new AbortController();
+  const { firstStepSeconds } = limitsOf(config.allReduce.timeoutSeconds);
+  const alarm = delay(firstStepSeconds * 1000, undefined, { signal: isPrepared.signal }).then(() => {
+    throw new DtrainError('DTRAIN_HANG', ExitCode.hang, `workers: not ready to train within ${firstStepSeconds} s.`);
+  });
+  alarm.catch(() => undefined); // aborted
+  try {
+    await pool.runAll('prepare', preparation, alarm);
+  } finally {
+    isPrepared.abort();
+  }
 }
