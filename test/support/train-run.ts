@@ -22,11 +22,18 @@ export interface FinishedRun {
   readonly said: readonly string[];
 }
 
+const temporaryFolders: string[] = [];
+
 /** A new folder that is removed when the process ends. */
 export function temporaryFolder(): string {
+  if (temporaryFolders.length === 0) process.once('exit', removeTemporaryFolders);
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-test-'));
-  process.once('exit', () => fs.rmSync(folder, { recursive: true, force: true }));
+  temporaryFolders.push(folder);
   return folder;
+}
+
+function removeTemporaryFolders(): void {
+  for (const folder of temporaryFolders) fs.rmSync(folder, { recursive: true, force: true });
 }
 
 /** Trains to the end; what it throws is thrown. */
