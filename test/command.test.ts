@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { nowSeconds } from '../src/core/clock.js';
 import type { ErrorEvent, TrainEvent } from '../src/core/events.js';
@@ -149,7 +150,7 @@ test('a second SIGINT ends a run at once, with the last checkpoint intact', ALAR
   // A step that takes for ever does not hear the first one.
   const fault = { DTRAIN_FAULT: 'stall:rank=0,step=4,phase=compute' };
   const run = new SupervisedRun([...QUICK_RUN, '--json', '--run-dir', runDir], fault);
-  await run.says(/"event":"checkpoint"|"step":2/);
+  while (!fs.existsSync(path.join(runDir, 'checkpoints', 'step-2'))) await delay(20);
   run.kill('SIGINT');
   await run.says(/Once more/);
   const sent = nowSeconds();
