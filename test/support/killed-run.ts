@@ -9,7 +9,7 @@ import { train } from '../../src/run/train.js';
 export const KILLED_RUN: readonly string[] = [
   'data={name: synthetic, augment: {crop: 4, flip: true, cutout: 8}}',
   'model.name=speednet',
-  'train={epochs: 3, maxSteps: 24, globalBatch: 200, logicalShards: 2, threadsPerWorker: 1, seed: 3, ema: 0.9, precision: float32}',
+  'train={epochs: 3, maxSteps: 24, globalBatch: 16, logicalShards: 2, threadsPerWorker: 1, seed: 3, ema: 0.9, precision: float32}',
   'optimizer={name: adamw}',
   'schedule={name: cosine, learningRate: 0.001, warmupEpochs: 1}',
   'checkpoint={everySteps: 4, keep: 2}',
