@@ -160,7 +160,7 @@ function resummed(manifest: Manifest, random: SeededRandom): Uint8Array {
       else place[key] = random.pick(ODD_VALUES);
     }
   }
-  return Buffer.from(canonical({ ...copy, hash: sha256(canonical(copy)) }));
+  return Buffer.from(`${canonical({ ...copy, hash: sha256(canonical(copy)) })}\n`);
 }
 
 /** A checkpoint whose state is the case, with a manifest that says so. */
