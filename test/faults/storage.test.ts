@@ -41,7 +41,7 @@ test('row 14: an I/O error at any call; a file whose sync failed is never synced
     const checkpoints = temporaryFolder();
     saveCheckpoint({ ...saveOptions(checkpoints, KILLED_MODEL, 1), isBest: true });
     const inject = ['-e', 'trace=fsync', '-e', `inject=fsync:error=EIO:when=${when}`];
-    assert.equal(await signalOfSave(checkpoints, null, ['strace', '-f', '-o', '/dev/null', ...inject]), 1);
+    assert.equal(await signalOfSave(checkpoints, null, ['strace', '-f', '-o', '/dev/null', ...inject]), 7);
     tidyCheckpoints(checkpoints);
     const { step } = newestCheckpoint(checkpoints, (line) => assert.fail(line))!.state;
     assert.equal(step, when < 7 ? 1 : 2, 'the seventh is of the folder, after the rename');
