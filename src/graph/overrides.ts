@@ -10,23 +10,25 @@ import { attr, FLOAT_T } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
 import { defineKernel, runKernel, stockKernel, type Tensor, type TensorInfo, tf } from './tfjs.js';
 
-export function installOverrides(): void {
+/** `isRecording` tells whether this thread records. */
+export function installOverrides(isRecording: () => boolean): void {
   overrideGradients();
   overrideCast();
-  overrideGather();
+  overrideGather(isRecording);
+  overrideRound();
 }
 
 function overrideGradients(): void {
   defineKernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGradient', ({ inputs: { dy, y }, backend }) =>
     backend.executeSingleOutput('ReluGrad', [FLOAT_T], [dy, y]),
   );
-  defineKernel<{ x: TensorInfo }, { shape: number[] }>('SpreadTo', ({ inputs: { x }, attrs: { shape }, backend }) =>
-    backend.executeSingleOutput(
-      'BroadcastTo',
-      [FLOAT_T, attr.type('Tidx', DType.int32)],
-      [x, tf.tensor1d(shape, 'int32')],
-    ),
-  );
+  defineKernel<{ x: TensorInfo }, { shape: number[] }>('SpreadTo', ({ inputs: { x }, attrs: { shape }, backend }) => {
+    const extents = tf.tensor1d(shape, 'int32');
+    const types = [FLOAT_T, attr.type('Tidx', DType.int32)];
+    const spread = backend.executeSingleOutput('BroadcastTo', types, [x, extents]);
+    extents.dispose();
+    return spread;
+  });
   replaceGradient('Relu', {
     outputsToSave: [true],
     gradFunc: (dy, [y]) => ({ x: () => runKernel('ReluGradient', { dy, y: y! }) }),
@@ -82,18 +84,36 @@ function overrideCast(): void {
   });
 }
 
-/** Without the stock kernel's check of the indices, which reads their values; TensorFlow checks them on the CPU. */
-function overrideGather(): void {
+/** In a recording without the stock kernel's check of the indices, which reads their values; TensorFlow checks them on the CPU. */
+function overrideGather(isRecording: () => boolean): void {
   type Attrs = { axis: number; batchDims: number };
-  defineKernel<{ x: TensorInfo; indices: TensorInfo }, Attrs>('GatherV2', ({ inputs, attrs, backend }) => {
+  const stock = stockKernel('GatherV2');
+  defineKernel<{ x: TensorInfo; indices: TensorInfo }, Attrs>('GatherV2', (call) => {
+    if (!isRecording()) return stock(call);
+    const { inputs, attrs, backend } = call;
     const { x, indices } = inputs;
-    const axis = tf.util.parseAxisParam(attrs.axis, x.shape)[0]!;
+    const axis = tf.scalar(tf.util.parseAxisParam(attrs.axis, x.shape)[0]!, 'int32');
     const types = [
       attr.int('batch_dims', attrs.batchDims),
-      attr.type('Tparams', x.dtype === 'int32' ? DType.int32 : x.dtype === 'bool' ? DType.bool : DType.float32),
+      attr.type('Tparams', DTYPES[x.dtype] ?? DType.float32),
       attr.type('Tindices', DType.int32),
       attr.type('Taxis', DType.int32),
     ];
-    return backend.executeSingleOutput('GatherV2', types, [x, indices, tf.scalar(axis, 'int32')]);
+    const gathered = backend.executeSingleOutput('GatherV2', types, [x, indices, axis]);
+    axis.dispose();
+    return gathered;
+  });
+}
+
+const DTYPES: Readonly<Record<string, DType>> = { int32: DType.int32, bool: DType.bool, string: DType.string };
+
+/** Whole numbers are rounded already; TensorFlow 2.21 gives zeros for int32. */
+function overrideRound(): void {
+  const stock = stockKernel('Round');
+  defineKernel<{ x: TensorInfo }, object>('Round', (call) => {
+    const { x } = call.inputs;
+    if (x.dtype !== 'int32') return stock(call);
+    call.backend.incRef(x.dataId);
+    return { dataId: x.dataId, shape: x.shape, dtype: x.dtype };
   });
 }
