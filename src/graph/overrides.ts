@@ -13,6 +13,8 @@ import { defineKernel, runKernel, stockKernel, type Tensor, type TensorInfo, tf 
 /** `isRecording` tells whether this thread records. */
 export function installOverrides(isRecording: () => boolean): void {
   overrideGradients();
+  addZeroGradients();
+  repairBroadcastGradients();
   overrideCast();
   overrideGather(isRecording);
   overrideRound();
@@ -47,6 +49,55 @@ function overrideGradients(): void {
   });
 }
 
+/** tfjs's own do not sum over broadcast axes. */
+function repairBroadcastGradients(): void {
+  type Part = (a: Tensor, b: Tensor) => Tensor;
+  const byParts = (kernelName: string, ofA: Part, ofB: Part) =>
+    replaceGradient(kernelName, {
+      inputsToSave: ['a', 'b'],
+      gradFunc: (dy, [a, b]) => ({
+        a: () => sumTo(tf.mul(dy, ofA(a!, b!)), a!.shape),
+        b: () => sumTo(tf.mul(dy, ofB(a!, b!)), b!.shape),
+      }),
+    });
+  const mask = (isTrue: Tensor) => tf.cast(isTrue, 'float32');
+  byParts(
+    'Maximum',
+    (a, b) => mask(tf.greaterEqual(a, b)),
+    (a, b) => mask(tf.less(a, b)),
+  );
+  byParts(
+    'Minimum',
+    (a, b) => mask(tf.lessEqual(a, b)),
+    (a, b) => mask(tf.greater(a, b)),
+  );
+  byParts(
+    'SquaredDifference',
+    (a, b) => tf.mul(tf.sub(a, b), 2),
+    (a, b) => tf.mul(tf.sub(b, a), 2),
+  );
+}
+
+/**
+ * Comparisons and logic have the gradient 0, as in TensorFlow, so that code between them and the loss can be differentiated: a mask from
+ * tf.where(tf.greater(x, 0), …). tfjs has it for GreaterEqual alone and throws for the others.
+ */
+function addZeroGradients(): void {
+  const binary = ['Equal', 'NotEqual', 'Greater', 'GreaterEqual', 'Less', 'LessEqual', 'LogicalAnd', 'LogicalOr'];
+  for (const kernelName of binary) {
+    replaceGradient(kernelName, {
+      inputsToSave: ['a', 'b'],
+      gradFunc: (_dy, [a, b]) => ({ a: () => tf.zeros(a!.shape), b: () => tf.zeros(b!.shape) }),
+    });
+  }
+  for (const kernelName of ['LogicalNot', 'All', 'Any']) {
+    replaceGradient(kernelName, {
+      inputsToSave: ['x'],
+      gradFunc: (_dy, [x]) => ({ x: () => tf.zeros(x!.shape) }),
+    });
+  }
+}
+
 interface GradientConfig {
   inputsToSave?: string[];
   outputsToSave?: boolean[];
@@ -54,7 +105,7 @@ interface GradientConfig {
 }
 
 function replaceGradient(kernelName: string, { gradFunc, ...saved }: GradientConfig): void {
-  tf.unregisterGradient(kernelName);
+  if (tf.getGradient(kernelName)) tf.unregisterGradient(kernelName);
   tf.registerGradient({ kernelName, ...saved, gradFunc: gradFunc as never });
 }
 
