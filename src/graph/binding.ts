@@ -7,20 +7,22 @@
  * Must stay true: reading a value of a recording is an error; a value of one recording never appears in another.
  */
 import { DtrainError, ExitCode, internalError } from '../core/errors.js';
-import { type Shape, sizeOf } from '../core/shape.js';
+import { type Shape, shapeText, sizeOf } from '../core/shape.js';
 import { type Attribute, AttributeType } from '../tensorflow/attribute.js';
-import { DType, type Values } from '../tensorflow/dtype.js';
+import { DType, type HostValues } from '../tensorflow/dtype.js';
 import { execute } from '../tensorflow/execute.js';
 import { TENSORFLOW_VERSION } from '../tensorflow/install-manifest.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { TensorHandle, tensorFrom } from '../tensorflow/tensor-handle.js';
 import { GraphValue } from './graph-value.js';
+import { withoutRandom } from './random-source.js';
 import type { Recording } from './recording.js';
 import type { TensorMetadata } from './tfjs.js';
+import { placeInUserCode } from './user-code.js';
 
 /** Values from JavaScript, with what they became so far. */
 interface HostValue {
-  readonly values: Values;
+  readonly values: HostValues;
   readonly shape: Shape;
   readonly dtype: DType;
   handle?: TensorHandle;
@@ -48,19 +50,19 @@ export class Binding {
   readonly TF_Version = TENSORFLOW_VERSION;
 
   readonly #runtime: Runtime;
-  readonly #device: string;
+  /** Where eager operations run. */
+  readonly device: string;
   readonly #entries = new Map<number, Entry>();
   #nextId = 0;
   #recording: Recording | undefined;
 
-  /** Eager operations run on the device called `device`. */
   constructor(runtime: Runtime, device: string) {
     this.#runtime = runtime;
-    this.#device = device;
+    this.device = device;
   }
 
   isUsingGpuDevice(): boolean {
-    return this.#device.includes('GPU');
+    return this.device.includes('GPU');
   }
 
   getNumOfTensors(): number {
@@ -77,7 +79,7 @@ export class Binding {
     if (this.#recording) throw internalError('a recording began inside another');
     this.#recording = recording;
     try {
-      return build();
+      return withoutRandom(build);
     } finally {
       this.#recording = undefined;
     }
@@ -94,10 +96,10 @@ export class Binding {
     else if (entry && 'values' in entry) entry.handle?.[Symbol.dispose]();
   }
 
-  tensorDataSync(id: number): Values {
+  tensorDataSync(id: number): HostValues {
     const entry = this.#find(id);
     if (entry instanceof GraphValue) throw readWhileRecording();
-    return entry instanceof TensorHandle ? entry.read() : entry.values;
+    return entry instanceof TensorHandle ? entry.readAll() : entry.values;
   }
 
   /** Called by tfjs for every kernel. */
@@ -127,11 +129,23 @@ export class Binding {
       if (entry.recording !== recording) throw foreignValue();
       return entry;
     }
-    if (entry instanceof TensorHandle) return recording.constant(entry.read(), entry.shape, entry.dtype);
+    if (entry instanceof TensorHandle) return recording.constant(entry.readAll(), entry.shape, entry.dtype);
+    const standIn = recording.standIn(entry.values);
+    if (standIn) return standIn;
     if (entry.constant?.recording !== recording) {
       entry.constant = recording.constant(entry.values, entry.shape, entry.dtype);
     }
     return entry.constant;
+  }
+
+  /** The tensor behind a tfjs id, for a function that runs eagerly. Borrowed. */
+  handle(id: number): TensorHandle {
+    return this.#handle(id);
+  }
+
+  /** An output of such a function as a tfjs id; takes ownership. */
+  adopt(handle: TensorHandle): TensorMetadata {
+    return { id: this.#keep(handle), shape: handle.shape, dtype: handle.dtype };
   }
 
   loadSavedModel(): never {
@@ -165,15 +179,15 @@ export class Binding {
     numOutputs: number,
   ): TensorMetadata[] {
     const inputs = ids.map((id) => this.#handle(id));
-    const outputs = execute(this.#runtime, { name, inputs, attributes, device: this.#device, numOutputs });
-    return outputs.map((handle) => ({ id: this.#keep(handle), shape: handle.shape, dtype: handle.dtype }));
+    const outputs = execute(this.#runtime, { name, inputs, attributes, device: this.device, numOutputs });
+    return outputs.map((handle) => this.adopt(handle));
   }
 
   #handle(id: number): TensorHandle {
     const entry = this.#find(id);
     if (entry instanceof GraphValue) throw foreignValue();
     if (entry instanceof TensorHandle) return entry;
-    entry.handle ??= tensorFrom(this.#runtime, this.#device, entry.values, entry.shape, entry.dtype);
+    entry.handle ??= tensorFrom(this.#runtime, this.device, entry.values, entry.shape, entry.dtype);
     return entry.handle;
   }
 
@@ -193,42 +207,40 @@ const TFJS_DTYPES: Readonly<Record<string, DType>> = {
   float32: DType.float32,
   int32: DType.int32,
   bool: DType.bool,
+  complex64: DType.complex64,
+  string: DType.string,
 };
 
 function hostValue(shape: Shape, dtype: number | string, values: unknown): HostValue {
   const known = typeof dtype === 'string' ? TFJS_DTYPES[dtype] : (dtype as DType);
   const array = known === undefined ? undefined : valuesOf(values, known);
-  if (known === undefined || array === undefined || array.length !== sizeOf(shape)) {
-    throw new Error(`a tensor of dtype ${dtype} cannot be made: dtrain knows float32, int32 and bool`);
+  const size = sizeOf(shape) * (known === DType.complex64 ? 2 : 1);
+  if (known === undefined || array === undefined || array.length !== size) {
+    throw new Error(
+      `a tensor of dtype ${dtype} and shape ${shapeText(shape)} cannot be made of ${array ? array.length : typeof values} values`,
+    );
   }
   return { values: array, shape, dtype: known };
 }
 
-/** tfjs hands over typed arrays, or plain arrays of numbers and booleans. */
-function valuesOf(values: unknown, dtype: DType): Values | undefined {
+/** tfjs hands over typed arrays, plain arrays of numbers and booleans, the bytes of strings, and an int64 as two 32-bit halves. */
+function valuesOf(values: unknown, dtype: DType): HostValues | undefined {
+  if (dtype === DType.int64 && values instanceof Int32Array) return new BigInt64Array(values.slice().buffer);
+  if (dtype === DType.string) return stringBytes(values);
   if (values instanceof Float32Array || values instanceof Int32Array || values instanceof Uint8Array) return values;
   if (!Array.isArray(values)) return undefined;
-  if (dtype === DType.float32) return Float32Array.from(values as number[]);
+  if (dtype === DType.float32 || dtype === DType.complex64) return Float32Array.from(values as number[]);
   return dtype === DType.int32 ? Int32Array.from(values as number[]) : Uint8Array.from(values as number[]);
 }
 
-const STACK_FRAMES = 50;
-
-/** The line of the user's code that asked for a value: the first frame outside of packages, of dtrain itself and of JavaScript's own. */
-function callerLine(): string {
-  const own = new URL('..', import.meta.url).href;
-  const foreign = ['node_modules', own, 'node:', '(<anonymous>)'];
-  const usualFrames = Error.stackTraceLimit;
-  Error.stackTraceLimit = STACK_FRAMES; // tfjs alone takes the usual ten
-  const frames = (new Error().stack ?? '').split('\n').slice(1);
-  Error.stackTraceLimit = usualFrames;
-  const frame = frames.find((line) => !foreign.some((part) => line.includes(part)));
-  return frame ? ` (${frame.trim().replace(/^at /, '')})` : '';
+function stringBytes(values: unknown): Uint8Array[] | undefined {
+  if (!Array.isArray(values)) return undefined;
+  return (values as (string | Uint8Array)[]).map((value) => (typeof value === 'string' ? Buffer.from(value) : value));
 }
 
 function readWhileRecording(): DtrainError {
   const message =
-    `recording step: a value is read with dataSync(), data(), array() or print()${callerLine()}; ` +
+    `recording step: a value is read with dataSync(), data(), array() or print()${placeInUserCode()}; ` +
     'a recorded step has no values yet. Use tf.where, or move the read out of the step.';
   return new DtrainError('DTRAIN_READ_WHILE_RECORDING', ExitCode.configuration, message);
 }

@@ -8,11 +8,12 @@
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { type Shape, shapeText } from '../core/shape.js';
 import { type Attribute, attr } from '../tensorflow/attribute.js';
-import { DType, dtypeName, type Values } from '../tensorflow/dtype.js';
+import { DType, dtypeName, type HostValues, type Values } from '../tensorflow/dtype.js';
 import { GraphBuilder, type NodeOutput, type Operation } from '../tensorflow/graph-builder.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { lowPrecisionInputs } from './autocast.js';
 import { GraphValue } from './graph-value.js';
+import { placeInUserCode } from './user-code.js';
 
 export type Precision = 'float32' | 'bfloat16';
 
@@ -32,7 +33,7 @@ export interface RecordedNode {
   readonly attributes: readonly Attribute[];
   readonly outputs: readonly GraphValue[];
   /** Of a constant. */
-  readonly values?: Values;
+  readonly values?: HostValues;
 }
 
 /** Operations with a list input: how many single inputs follow the list. */
@@ -47,6 +48,9 @@ export class Recording {
   readonly precision: Precision;
   readonly operations: RecordedOperation[] = [];
   readonly nodes: RecordedNode[] = [];
+
+  /** Inputs in place of numbers from JavaScript, by the number (see numberInput). */
+  readonly #standIns = new Map<number, GraphValue>();
 
   constructor(runtime: Runtime, precision: Precision) {
     this.builder = new GraphBuilder(runtime);
@@ -99,8 +103,8 @@ export class Recording {
     return this.add(type, [typed.slice(0, end), ...typed.slice(end)], withoutLength, numOutputs).outputs;
   }
 
-  constant(values: Values, shape: Shape, dtype: DType): GraphValue {
-    const uniform = values.length > FILL_ABOVE && values.every((value) => value === values[0]);
+  constant(values: HostValues, shape: Shape, dtype: DType): GraphValue {
+    const uniform = !isOdd(values) && values.length > FILL_ABOVE && values.every((value) => value === values[0]);
     if (!uniform) {
       this.operations.push({ type: 'Const', inputShapes: [], outputShapes: [shape], dtype: dtypeName(dtype) });
       const constant = new GraphValue(this, this.builder.constant(values, shape, dtype), dtype, shape);
@@ -108,8 +112,25 @@ export class Recording {
       return constant;
     }
     const extents = this.constant(Int32Array.from(shape), [shape.length], DType.int32);
-    const value = this.constant(values.slice(0, 1), [], dtype);
+    const value = this.constant((values as Values).slice(0, 1), [], dtype);
     return this.add('Fill', [extents, value], [], 1).outputs[0]!;
+  }
+
+  /**
+   * A number that no program uses: wherever a scalar of this value, or of minus it, reaches the recording, `input` (float32, []) stands there.
+   * So a number that code reads from an object, such as an optimizer's learning rate, becomes an input.
+   */
+  standInFor(input: GraphValue): number {
+    const number = 2 ** -100 * (1 + (this.#standIns.size + 1) / 2 ** 20); // exact in float32
+    this.#standIns.set(number, input);
+    return number;
+  }
+
+  /** The input that these values stand for; undefined where they are themselves. */
+  standIn(values: HostValues): GraphValue | undefined {
+    if (this.#standIns.size === 0 || !(values instanceof Float32Array) || values.length !== 1) return undefined;
+    const input = this.#standIns.get(Math.abs(values[0]!));
+    return input && values[0]! < 0 ? this.add('Neg', [input], [], 1).outputs[0]! : input;
   }
 
   /** `value` as `dtype`; the cast is recorded once. */
@@ -135,7 +156,7 @@ export class Recording {
     if (output.index === WORKSPACE_OUTPUT[type] || dtype === DType.resource)
       return new GraphValue(this, output, dtype, []);
     const message =
-      `recording ${type}: its output has a shape that is known only when it runs; a recorded step has fixed shapes. ` +
+      `recording ${type}${placeInUserCode()}: its output has a shape that is known only when it runs; a recorded step has fixed shapes. ` +
       'Use tf.where, or move it out of the step.';
     throw new DtrainError('DTRAIN_UNSUPPORTED', ExitCode.configuration, message);
   }
@@ -143,6 +164,11 @@ export class Recording {
   [Symbol.dispose](): void {
     this.builder[Symbol.dispose]();
   }
+}
+
+/** Strings and int64: they are never long and uniform. */
+function isOdd(values: HostValues): values is Exclude<HostValues, Values> {
+  return Array.isArray(values) || values instanceof BigInt64Array;
 }
 
 /** `Conv2D [8,32,32,3] [3,3,3,16] → [8,32,32,16] float32`, a line an operation. */

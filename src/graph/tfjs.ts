@@ -11,13 +11,17 @@ import type { Attribute } from '../tensorflow/attribute.js';
 
 export type {
   DataType,
+  LayersModel,
   NamedTensorMap,
   Scalar,
   Tensor,
   Tensor1D,
   Tensor2D,
+  Tensor3D,
   Tensor4D,
+  Tensor5D,
   TensorInfo,
+  Variable,
 } from '@tensorflow/tfjs';
 
 /** What tfjs is told about a tensor that the binding made. */
@@ -50,6 +54,9 @@ util.isArray = Array.isArray;
 
 /** tfjs: what a model is written in. */
 export const tf = require('@tensorflow/tfjs') as typeof import('@tensorflow/tfjs');
+
+/** tfjs-core as tfjs and its layers have it: what is replaced here is replaced for both. */
+export const tfjsCore = createRequire(require.resolve('@tensorflow/tfjs'))('@tensorflow/tfjs-core') as object;
 
 const { NodeJSKernelBackend: Backend } = require('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend') as {
   NodeJSKernelBackend: new (binding: object, packageName: string) => NodeBackend;
