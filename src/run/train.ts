@@ -213,12 +213,14 @@ class TrainingRun {
     if (this.#evaluationDue) yield* this.#evaluateLate();
     while (this.#step < timetable.totalSteps) {
       const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
-      this.#evaluationDue = timetable.evaluatesAt(this.#step) && stopRequested;
-      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
-      const isLast = stopRequested || this.#step === timetable.totalSteps;
+      const isDue = timetable.evaluatesAt(this.#step);
+      const evaluated = isDue && !stopRequested ? yield* this.#evaluate() : undefined;
+      this.#evaluationDue = isDue && evaluated === undefined;
+      const isBest = evaluated?.isBest ?? false;
+      const isLast = stopRequested || this.#evaluationDue || this.#step === timetable.totalSteps;
       if (isLast || timetable.savesAt(this.#step) || isBest) yield* this.#save(isBest);
       if (isLast) yield* this.#finishSaves(isBest);
-      if (stopRequested && (this.#step < timetable.totalSteps || this.#evaluationDue)) throw this.#stopped();
+      if (this.#evaluationDue || (stopRequested && this.#step < timetable.totalSteps)) throw this.#stopped();
     }
     yield this.#endEvent();
   }
@@ -259,11 +261,12 @@ class TrainingRun {
     }
   }
 
-  /** Evaluates; whether this is the best accuracy so far. */
-  async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
+  /** Evaluates; whether this is the best accuracy so far. Undefined where a stop was asked for meanwhile. */
+  async *#evaluate(): AsyncGenerator<EvaluationEvent, { readonly isBest: boolean } | undefined> {
     const { pool, data } = this.#assembly;
     using watchdog = this.#coordinator.watchdog();
     const result = await evaluateOnRanks(pool, data, watchdog.alarm);
+    if (result === undefined) return undefined;
     const { testLoss, testAccuracy, images } = result;
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
@@ -272,12 +275,14 @@ class TrainingRun {
     this.#artifacts.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
     this.#metricsBytes = this.#directory.metricsBytes;
-    return isBest;
+    return { isBest };
   }
 
   /** The evaluation of the checkpoint that the run was stopped at. */
   async *#evaluateLate(): AsyncGenerator<TrainEvent, void> {
-    if (yield* this.#evaluate()) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
+    const evaluated = yield* this.#evaluate();
+    if (evaluated === undefined) throw this.#stopped();
+    if (evaluated.isBest) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
     this.#evaluationDue = false;
   }
 
