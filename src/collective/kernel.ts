@@ -2,19 +2,20 @@
 import fs from 'node:fs';
 
 /**
- * result ← mean of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
+ * result ← `factor` × the sum of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
  * all byte counts and offsets are multiples of 64.
  */
-export type MeanOfRows = (
+export type SumOfRows = (
   rows: number,
   strideBytes: number,
   shards: number,
   startByte: number,
   endByte: number,
   result: number,
+  factor: number,
 ) => void;
 
-export function instantiateMeanOfRows(memory: WebAssembly.Memory): MeanOfRows {
+export function instantiateSumOfRows(memory: WebAssembly.Memory): SumOfRows {
   const module = new WebAssembly.Module(fs.readFileSync(new URL('all-reduce.wasm', import.meta.url)));
-  return new WebAssembly.Instance(module, { env: { memory } }).exports['meanOfRows'] as MeanOfRows;
+  return new WebAssembly.Instance(module, { env: { memory } }).exports['sumOfRows'] as SumOfRows;
 }

@@ -28,7 +28,10 @@ export interface ScalingBench {
 }
 
 export interface ScalingPoint {
+  /** On all hosts together. */
   readonly workers: number;
+  /** Where several hosts were measured. */
+  readonly hosts?: number;
   readonly imagesPerSecond: number;
   /** throughput(N) / (N / N₀ × throughput(N₀)), N₀ the first point. */
   readonly efficiency: number;
@@ -37,9 +40,10 @@ export interface ScalingPoint {
 /** @throws DTRAIN_BENCH_FAILED (exit 10) with the message of a point that failed. */
 export async function benchScaling(options: ScalingBenchOptions): Promise<ScalingBench> {
   const { config, configName, kind, counts, say = () => undefined } = options;
-  const measured: { workers: number; imagesPerSecond: number }[] = [];
+  const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
+  const measured: Measured[] = [];
   for (const workers of counts) {
-    const { imagesPerSecond } = await measure({ ...options, config: withThreads(config, counts) }, workers);
+    const { imagesPerSecond } = await measureInProcess(entry, pointOptions(options, workers), `${workers} workers`);
     say(`${workers} ${workers === 1 ? 'worker' : 'workers'}: ${imagesPerSecond.median} images/s`);
     measured.push({ workers, imagesPerSecond: imagesPerSecond.median });
   }
@@ -52,13 +56,23 @@ export async function benchScaling(options: ScalingBenchOptions): Promise<Scalin
   };
 }
 
-/** Exported for tests. */
-export function efficiencies(measured: readonly { workers: number; imagesPerSecond: number }[]): ScalingPoint[] {
+type Measured = Omit<ScalingPoint, 'efficiency'>;
+
+/** Each point against the first. */
+export function efficiencies(measured: readonly Measured[]): ScalingPoint[] {
   const first = measured[0];
-  return measured.map(({ workers, imagesPerSecond }) => {
-    const expected = (first!.imagesPerSecond * workers) / first!.workers;
-    return { workers, imagesPerSecond, efficiency: rounded(imagesPerSecond / expected, 4) };
+  return measured.map((point) => {
+    const expected = (first!.imagesPerSecond * point.workers) / first!.workers;
+    return { ...point, efficiency: rounded(point.imagesPerSecond / expected, 4) };
   });
+}
+
+/** Options of the point with `count` workers (a host), plain data. */
+export function pointOptions(
+  { config, configName, kind, counts, steps, warmup }: ScalingBenchOptions,
+  count: number,
+): StepBenchOptions {
+  return { config: withThreads(config, counts), configName, devices: { kind, count }, steps, warmup };
 }
 
 function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
@@ -69,21 +83,14 @@ function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
 
 const run = promisify(execFile);
 
-async function measure(
-  { config, configName, kind, steps, warmup }: ScalingBenchOptions,
-  count: number,
-): Promise<StepBench> {
-  const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
-  const options: StepBenchOptions = { config, configName, devices: { kind, count }, steps, warmup };
+/** Runs `entry` with the options as JSON in its first argument. @throws DTRAIN_BENCH_FAILED (exit 10), naming `point`. */
+export async function measureInProcess(entry: string, options: object, point: string): Promise<StepBench> {
   try {
     const { stdout } = await run(process.execPath, [entry, JSON.stringify(options)], { maxBuffer: 2 ** 24 });
     return JSON.parse(stdout) as StepBench;
   } catch (error) {
     const { stderr, message } = error as Error & { stderr?: string };
-    throw new DtrainError(
-      'DTRAIN_BENCH_FAILED',
-      ExitCode.workerFailed,
-      `bench scaling, ${count} workers: ${stderr?.trim() || message}`,
-    );
+    const text = `bench scaling, ${point}: ${stderr?.trim() || message}`;
+    throw new DtrainError('DTRAIN_BENCH_FAILED', ExitCode.workerFailed, text);
   }
 }

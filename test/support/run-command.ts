@@ -47,6 +47,7 @@ export async function runCommand(
     benchStep: absent('benchStep'),
     benchAllReduce: absent('benchAllReduce'),
     benchScaling: absent('benchScaling'),
+    benchScalingOnHosts: absent('benchScalingOnHosts'),
     describeModels: absent('describeModels'),
     exportCheckpoint: absent('exportCheckpoint'),
     predictImages: absent('predictImages'),
