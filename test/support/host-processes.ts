@@ -28,8 +28,10 @@ export class HostProcess {
   #stderr = '';
   readonly #waiting: { text: string; told: () => void }[] = [];
 
-  constructor(words: readonly string[], env: NodeJS.ProcessEnv = {}) {
-    this.child = spawn(process.execPath, [MAIN, ...words], { env: { ...process.env, ...env }, cwd: temporaryFolder() });
+  /** `launcher`: words before the command, such as `ip netns exec NAME`. */
+  constructor(words: readonly string[], env: NodeJS.ProcessEnv = {}, launcher: readonly string[] = []) {
+    const [file, ...more] = [...launcher, process.execPath, MAIN, ...words];
+    this.child = spawn(file!, more, { env: { ...process.env, ...env }, cwd: temporaryFolder() });
     this.child.stdout!.on('data', (chunk: Buffer) => this.#heard(chunk.toString(), ''));
     this.child.stderr!.on('data', (chunk: Buffer) => this.#heard('', chunk.toString()));
     this.ended = once(this.child, 'close').then(([exitCode]) => {
@@ -77,10 +79,10 @@ export function startHost(
   hosts: string,
   rank: number,
   words: readonly string[],
-  env: NodeJS.ProcessEnv = {},
+  launcher: readonly string[] = [],
 ): HostProcess {
   const place = ['--hosts', hosts, '--host-rank', `${rank}`];
-  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], env);
+  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], {}, launcher);
 }
 
 /** Starts all hosts. */
