@@ -1,10 +1,9 @@
 /** The watch over other hosts and the comparison at the start, with hosts that a test makes up. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { HealthWatch, silentHosts } from '../src/cluster/health.js';
-import { compareHosts } from '../src/cluster/rendezvous.js';
+import { type AskHost, HealthWatch, silentHosts } from '../src/cluster/health.js';
+import { compareHosts, type HostFacts } from '../src/cluster/rendezvous.js';
 import { DtrainError } from '../src/core/errors.js';
-import type { AskHost, HostFacts } from '../src/run/host-link.js';
 import { errorOf } from './support/test-runtime.js';
 
 const ADDRESSES = ['a:1', 'b:1', 'c:1'];
@@ -56,6 +55,18 @@ test('a host that is slow to answer now and then is not lost', async () => {
   const error = await alarmOf(ask); // the end of the script, not the stumbles before it
   assert.match(error.message, /another process/);
   assert.equal(asked.filter((host) => host === 1).length, 13);
+});
+
+test('a host that never answered is late until all have come, then lost', async () => {
+  const { ask, asked } = answers(14);
+  using watch = new HealthWatch(ask, ADDRESSES, 0, FAST);
+  const first = await Promise.race([watch.alarm, new Promise((resolve) => setTimeout(resolve, 60, 'quiet'))]);
+  assert.equal(first, 'quiet');
+  assert(asked.filter((host) => host === 1).length > 1);
+  watch.allCame();
+  const alive = setInterval(() => undefined, 1000);
+  await assert.rejects(watch.alarm, /lost host 1 \(b:1\): nobody answers there/);
+  clearInterval(alive);
 });
 
 test('a watch that is disposed raises no alarm', async () => {

@@ -19,7 +19,7 @@ interface Given {
 }
 
 function resolve({ env = {}, hosts, hostRank, overrides = [], hostname = 'login' }: Given): {
-  spec: ClusterSpec | null;
+  spec: ClusterSpec | undefined;
   said: string[];
 } {
   const said: string[] = [];
@@ -50,8 +50,8 @@ const TRAINER: Environment = {
   PET_MASTER_PORT: '29500',
 };
 
-const FOUND: readonly (readonly [string, Given, ClusterSpec | null, string?])[] = [
-  ['nothing', {}, null],
+const FOUND: readonly (readonly [string, Given, ClusterSpec | undefined, string?])[] = [
+  ['nothing', {}, undefined],
   ['flags', { hosts: 'a:8888,b:8888', hostRank: 1 }, { addresses: AB, rank: 1 }, '--hosts'],
   [
     'flags win over a launcher',
@@ -59,7 +59,7 @@ const FOUND: readonly (readonly [string, Given, ClusterSpec | null, string?])[] 
     { addresses: AB, rank: 0 },
     '--hosts',
   ],
-  ['one address keeps a launcher out', { hosts: 'localhost:1', env: SLURM }, null],
+  ['one address keeps a launcher out', { hosts: 'localhost:1', env: SLURM }, undefined],
   [
     'the configuration',
     { overrides: ['cluster={hosts: [a:8888, b:8888], hostRank: 1, trustedNetwork: true}'] },
@@ -90,14 +90,14 @@ const FOUND: readonly (readonly [string, Given, ClusterSpec | null, string?])[] 
     { addresses: ['c:1', ...AB], rank: 2 },
     'TF_CONFIG',
   ],
-  ['TF_CONFIG of one', { env: TF({ cluster: { worker: ['a:1'] }, task: { type: 'worker', index: 0 } }) }, null],
+  ['TF_CONFIG of one', { env: TF({ cluster: { worker: ['a:1'] }, task: { type: 'worker', index: 0 } }) }, undefined],
   [
     'an Indexed Job',
     { env: POD },
     { addresses: ['train-0.dtrain:8888', 'train-1.dtrain:8888'], rank: 1 },
     'JOB_COMPLETION_INDEX',
   ],
-  ['an Indexed Job of independent runs', { env: { JOB_COMPLETION_INDEX: '1', HOSTNAME: 'train-1' } }, null],
+  ['an Indexed Job of independent runs', { env: { JOB_COMPLETION_INDEX: '1', HOSTNAME: 'train-1' } }, undefined],
   [
     'Kubeflow Trainer',
     { env: TRAINER },
@@ -105,7 +105,7 @@ const FOUND: readonly (readonly [string, Given, ClusterSpec | null, string?])[] 
     'PET_NNODES',
   ],
   ['Slurm', { env: SLURM }, { addresses: ['n1:8888', 'n2:8888', 'n07:8888'], rank: 2 }, 'SLURM_JOB_NODELIST'],
-  ['Slurm on one node', { env: { ...SLURM, SLURM_NNODES: '1' } }, null],
+  ['Slurm on one node', { env: { ...SLURM, SLURM_NNODES: '1' } }, undefined],
   [
     'a step of a larger Slurm job',
     {

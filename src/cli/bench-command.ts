@@ -5,7 +5,7 @@ import type { ScalingBench } from '../run/bench-scaling.js';
 import type { StepBench, StepBenchOptions } from '../run/bench-step.js';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
-import { hostWords, specOf } from './hosts-of.js';
+import { hostsOf, hostWords } from './hosts-of.js';
 import { bandwidthText, countText, percentText, rateText, shortText, tableText } from './number-text.js';
 import { wordMeant } from './word-meant.js';
 
@@ -34,8 +34,8 @@ export async function benchScalingCommand(flags: Flags, context: Context): Promi
   const { kind, counts } = flags.deviceCounts();
   const words = hostWords(flags);
   const options = { ...(await stepOptions(flags)), kind, counts, say: (line: string) => console.say(line) };
-  const spec = await specOf(words, options.config, context);
-  const result = await (spec === null ? run.benchScaling(options) : run.benchScalingOnHosts({ ...options, spec }));
+  const hosts = await hostsOf(words, options.config, context);
+  const result = await run.benchScaling({ ...options, ...(hosts && { hosts }) });
   if (console.isJson) console.json(result);
   else console.out(scalingTable(result));
   const low = result.points.filter(({ efficiency }) => !(efficiency >= minEfficiency));

@@ -2,7 +2,6 @@
 import os from 'node:os';
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
-import type { HostGroup } from '../run/host-link.js';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
 
@@ -17,20 +16,12 @@ export function hostWords(flags: Flags): HostWords {
   return { hosts: flags.text('hosts'), hostRank: flags.count('host-rank', undefined, { min: 0, max: MAX_RANK }) };
 }
 
-/** Null on one host. @throws DTRAIN_CLUSTER_INVALID, DTRAIN_UNTRUSTED_NETWORK (exit 3). */
-export async function specOf(
+/** Undefined on one host. @throws DTRAIN_CLUSTER_INVALID, DTRAIN_UNTRUSTED_NETWORK (exit 3). */
+export async function hostsOf(
   words: HostWords,
   config: RunConfig,
   { console, env }: Context,
-): Promise<ClusterSpec | null> {
+): Promise<ClusterSpec | undefined> {
   const { clusterSpec } = await import('../cluster/cluster-spec.js');
   return clusterSpec({ ...words, config, env, hostname: os.hostname(), say: (line) => console.say(line) });
-}
-
-/** Undefined on one host. @throws as `specOf`. */
-export async function hostsOf(words: HostWords, config: RunConfig, context: Context): Promise<HostGroup | undefined> {
-  const spec = await specOf(words, config, context);
-  if (spec === null) return undefined;
-  const { hostGroup } = await import('../cluster/host-group.js');
-  return hostGroup(spec);
 }

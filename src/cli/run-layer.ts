@@ -4,7 +4,6 @@
  * Idea: a command imports nothing heavy. Each function here loads its module when it is called, so `dtrain --help` and a usage error never
  * touch TensorFlow; and a test hands a command a fake of this interface instead.
  */
-import type { benchScalingOnHosts } from '../cluster/bench-scaling-on-hosts.js';
 import type { TrainEvent } from '../core/events.js';
 import type { benchAllReduce } from '../run/bench-all-reduce.js';
 import type { benchScaling } from '../run/bench-scaling.js';
@@ -23,7 +22,6 @@ export interface RunLayer {
   readonly benchStep: typeof benchStep;
   readonly benchAllReduce: typeof benchAllReduce;
   readonly benchScaling: typeof benchScaling;
-  readonly benchScalingOnHosts: typeof benchScalingOnHosts;
   readonly describeModels: typeof describeModels;
   readonly exportCheckpoint: typeof exportCheckpoint;
   readonly predictImages: typeof predictImages;
@@ -39,8 +37,6 @@ export const runLayer: RunLayer = {
   benchStep: async (options) => (await import('../run/bench-step.js')).benchStep(options),
   benchAllReduce: async (options) => (await import('../run/bench-all-reduce.js')).benchAllReduce(options),
   benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
-  benchScalingOnHosts: async (options) =>
-    (await import('../cluster/bench-scaling-on-hosts.js')).benchScalingOnHosts(options),
   describeModels: async (options) => (await import('../run/describe-models.js')).describeModels(options),
   exportCheckpoint: async (options) => (await import('../run/export-checkpoint.js')).exportCheckpoint(options),
   predictImages: async (options) => (await import('../run/predict.js')).predictImages(options),

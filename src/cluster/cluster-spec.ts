@@ -31,18 +31,18 @@ export interface ClusterSources {
 }
 
 /**
- * Null: one host.
+ * Undefined: one host.
  * @throws DTRAIN_CLUSTER_INVALID, DTRAIN_UNTRUSTED_NETWORK (exit 3).
  */
-export function clusterSpec(sources: ClusterSources): ClusterSpec | null {
+export function clusterSpec(sources: ClusterSources): ClusterSpec | undefined {
   const given = givenHosts(sources);
   const found = given ?? hostsOfLauncher(sources.env);
   if (!found) {
-    if (sources.hostRank === undefined) return null;
+    if (sources.hostRank === undefined) return undefined;
     throw clusterError('--host-rank', '--hosts beside it, or cluster.hosts', 'neither');
   }
   const { addresses, rank, source } = found;
-  if (addresses.length === 1) return null;
+  if (addresses.length === 1) return undefined;
   sources.say(`cluster: ${addresses.length} hosts by ${source}; this is host ${rank} (${addresses[rank]})`);
   if (!sources.config.cluster.trustedNetwork) throw untrusted(addresses[rank]!);
   return { addresses, rank };

@@ -7,7 +7,10 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { DtrainError, ExitCode } from '../core/errors.js';
-import type { AskHost, HostWatch } from '../run/host-link.js';
+import type { PeerHealth } from '../tensorflow/host-cluster.js';
+
+/** Asks a host whether it is there, for at most so many seconds; never rejects. */
+export type AskHost = (rank: number, seconds: number) => Promise<PeerHealth>;
 
 export interface HealthSettings {
   /** Between two rounds. */
@@ -28,7 +31,8 @@ const WELL = 0;
 const NO_ANSWER = 4;
 const RESTARTED = 9;
 
-export class HealthWatch implements HostWatch {
+export class HealthWatch implements Disposable {
+  /** Rejects with DTRAIN_HOST_LOST (exit 12) when a host is dead or silent. */
   readonly alarm: Promise<never>;
   readonly #ask: AskHost;
   readonly #settings: HealthSettings;
@@ -37,7 +41,7 @@ export class HealthWatch implements HostWatch {
   #allCame = false;
   #ended = false;
 
-  /** Begins at once. `addresses` by rank; `rank` is this host's, which is not asked. */
+  /** Begins at once; a host that has not answered yet is late, not lost, until `allCame`. `addresses` by rank; `rank` is this host's, which is not asked. */
   constructor(ask: AskHost, addresses: readonly string[], rank: number, settings: HealthSettings = HEALTH) {
     this.#ask = ask;
     this.#settings = settings;
@@ -52,6 +56,7 @@ export class HealthWatch implements HostWatch {
     this.#ended = true;
   }
 
+  /** From now on a host that does not answer is lost. */
   allCame(): void {
     this.#allCame = true;
   }

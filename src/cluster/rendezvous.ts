@@ -1,6 +1,20 @@
 /** The comparison of what hosts brought to their meeting: version, data, workers, configuration. Pure. */
 import { DtrainError, ExitCode } from '../core/errors.js';
-import type { HostFacts } from '../run/host-link.js';
+
+/** What all hosts must have alike, and what host 0 decides for all. Plain JSON. */
+export interface HostFacts {
+  readonly version: string;
+  /** SHA-256 of the data set's bytes. */
+  readonly data: string;
+  /** Workers of each host. */
+  readonly workers: number;
+  /** Logical shards of all hosts, and threads of a CPU worker (null on GPUs): with another number a host rounds otherwise. */
+  readonly shards: number;
+  readonly threadsPerWorker: number | null;
+  readonly devices: 'gpu' | 'cpu';
+  /** Value of each configuration key that may not differ, as JSON, by its dotted path. */
+  readonly config: Readonly<Record<string, string>>;
+}
 
 const MAX_SHOWN = 8;
 

@@ -4,6 +4,7 @@
  * Idea: assemble outside, run inside: the loops (train.ts, evaluate.ts, bench-step.ts) only receive finished parts.
  * The caller closes what it got.
  */
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
 import { poisonGroup } from '../collective/progress.js';
 import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
@@ -27,7 +28,7 @@ import { type RecordedProgram, recordProgram } from '../train/step-program.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import { hostFacts } from './host-facts.js';
-import { abortHosts, type HostGroup, HostLink } from './host-link.js';
+import { abortHosts, HostLink } from './host-link.js';
 import type { Preparation } from './protocol.js';
 import { RankPool } from './rank-pool.js';
 import { limitsOf } from './watchdog.js';
@@ -49,7 +50,7 @@ export interface AssembleOptions {
   /** Counts the engine's lives from 1, for faults on purpose. */
   readonly life?: number;
   /** Where this host is one of several. */
-  readonly hosts?: HostGroup | undefined;
+  readonly hosts?: ClusterSpec | undefined;
   /** Where the run begins: host 0's is everybody's. */
   readonly start?: RunStart;
   /** Ends the wait for the other hosts. */

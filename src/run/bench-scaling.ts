@@ -7,6 +7,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { StepBench, StepBenchOptions } from './bench-step.js';
@@ -37,16 +38,25 @@ export interface ScalingPoint {
   readonly efficiency: number;
 }
 
-/** @throws DTRAIN_BENCH_FAILED (exit 10) with the message of a point that failed. */
+/**
+ * With several hosts, to be called on each: host 0 measures the first number of workers alone, while the others already wait for it at the
+ * meeting of the next point. Each host gives the same figures but for that first point, which the others do not have.
+ * @throws DTRAIN_BENCH_FAILED (exit 10) with the message of a point that failed.
+ */
 export async function benchScaling(options: ScalingBenchOptions): Promise<ScalingBench> {
-  const { config, configName, kind, counts, say = () => undefined } = options;
-  const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
+  const { config, configName, kind, counts, hosts, say = () => undefined } = options;
   const measured: Measured[] = [];
-  for (const workers of counts) {
-    const { imagesPerSecond } = await measureInProcess(entry, pointOptions(options, workers), `${workers} workers`);
-    say(`${workers} ${workers === 1 ? 'worker' : 'workers'}: ${imagesPerSecond.median} images/s`);
-    measured.push({ workers, imagesPerSecond: imagesPerSecond.median });
-  }
+  const measure = async (count: number, name: string, all?: ClusterSpec) => {
+    const { imagesPerSecond } = await measureInProcess(pointOptions(options, count, all), name);
+    say(`${name}: ${imagesPerSecond.median} images/s`);
+    const numHosts = all?.addresses.length ?? 1;
+    const point = { workers: count * numHosts, imagesPerSecond: imagesPerSecond.median };
+    measured.push(hosts ? { ...point, hosts: numHosts } : point);
+  };
+  const workersText = (count: number) => `${count} ${count === 1 ? 'worker' : 'workers'}`;
+  if (hosts?.rank === 0) await measure(counts[0]!, `${workersText(counts[0]!)} on host 0 alone`);
+  const place = hosts ? ` on each of ${hosts.addresses.length} hosts` : '';
+  for (const count of counts) await measure(count, `${workersText(count)}${place}`, hosts);
   return {
     bench: 'scaling',
     config: configName,
@@ -59,7 +69,7 @@ export async function benchScaling(options: ScalingBenchOptions): Promise<Scalin
 type Measured = Omit<ScalingPoint, 'efficiency'>;
 
 /** Each point against the first. */
-export function efficiencies(measured: readonly Measured[]): ScalingPoint[] {
+function efficiencies(measured: readonly Measured[]): ScalingPoint[] {
   const first = measured[0];
   return measured.map((point) => {
     const expected = (first!.imagesPerSecond * point.workers) / first!.workers;
@@ -68,11 +78,13 @@ export function efficiencies(measured: readonly Measured[]): ScalingPoint[] {
 }
 
 /** Options of the point with `count` workers (a host), plain data. */
-export function pointOptions(
+function pointOptions(
   { config, configName, kind, counts, steps, warmup }: ScalingBenchOptions,
   count: number,
+  hosts: ClusterSpec | undefined,
 ): StepBenchOptions {
-  return { config: withThreads(config, counts), configName, devices: { kind, count }, steps, warmup };
+  const options = { config: withThreads(config, counts), configName, devices: { kind, count }, steps, warmup };
+  return hosts ? { ...options, hosts } : options;
 }
 
 function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
@@ -83,8 +95,9 @@ function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
 
 const run = promisify(execFile);
 
-/** Runs `entry` with the options as JSON in its first argument. @throws DTRAIN_BENCH_FAILED (exit 10), naming `point`. */
-export async function measureInProcess(entry: string, options: object, point: string): Promise<StepBench> {
+/** @throws DTRAIN_BENCH_FAILED (exit 10), naming `point`. */
+async function measureInProcess(options: StepBenchOptions, point: string): Promise<StepBench> {
+  const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
   try {
     const { stdout } = await run(process.execPath, [entry, JSON.stringify(options)], { maxBuffer: 2 ** 24 });
     return JSON.parse(stdout) as StepBench;

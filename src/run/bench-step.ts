@@ -2,6 +2,7 @@
  * `dtrain bench step`: how long a training step takes, by phases, on this machine.
  * Warm-up is not timed; every step ends with the update, which on CPUs is complete when the call returns.
  */
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
 import { nowSeconds, secondsSinceStart } from '../core/clock.js';
 import { PHASES, type PhaseSeconds } from '../core/events.js';
@@ -9,7 +10,6 @@ import { median, type Spread, spread } from '../core/statistics.js';
 import { assemble } from './assemble.js';
 import { Coordinator, medians, rounded } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
-import type { HostGroup } from './host-link.js';
 
 export interface StepBenchOptions {
   readonly config: RunConfig;
@@ -20,7 +20,7 @@ export interface StepBenchOptions {
   readonly warmup: number;
   readonly say?: (line: string) => void;
   /** Where this host is one of several. */
-  readonly hosts?: HostGroup;
+  readonly hosts?: ClusterSpec;
 }
 
 export interface StepBench {

@@ -1,9 +1,9 @@
 /** What a host brings to the meeting of several hosts, so that a difference is found before the first step. */
+import type { HostFacts } from '../cluster/rendezvous.js';
 import type { BatchPlan } from '../config/derive.js';
 import { CONFIG_KEYS, type RunConfig } from '../config/schema.js';
 import type { DataSet } from '../data/data-set.js';
 import type { RunDevices } from './devices.js';
-import type { HostFacts } from './host-link.js';
 import { packageVersion } from './version.js';
 
 /** Keys that say where this host is or where its files lie. First weights come from host 0. */

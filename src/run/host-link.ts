@@ -2,61 +2,25 @@
  * This host's link to the other hosts of a run: the meeting at the start, the small exchanges between segments, the end.
  *
  * Idea: what meets the others is rank 0's thread, which may block there; the main thread asks it, watches the hosts meanwhile, and when one is
- * lost aborts what waits, so that every thread comes back. Who the hosts are and how they are watched is the cluster layer's (HostGroup).
+ * lost aborts what waits, so that every thread comes back. Who the hosts are and how they are watched is the cluster layer's.
  * Must stay true: all hosts make the same calls in the same order; nothing waits for a host that nobody watches.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
+import { type AskHost, HealthWatch, silentHosts } from '../cluster/health.js';
+import { compareHosts, type HostFacts } from '../cluster/rendezvous.js';
 import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode, internalError } from '../core/errors.js';
-import { abortCollectives, checkPeer, type PeerHealth } from '../tensorflow/host-cluster.js';
+import { abortCollectives, checkPeer } from '../tensorflow/host-cluster.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import type { HostPlace } from '../train/host-reduce.js';
 import type { RunDevices } from './devices.js';
 import type { RankPool } from './rank-pool.js';
 
-/** What all hosts must have alike, and what host 0 decides for all. Plain JSON. */
-export interface HostFacts {
-  readonly version: string;
-  /** SHA-256 of the data set's bytes. */
-  readonly data: string;
-  /** Workers of each host. */
-  readonly workers: number;
-  /** Logical shards of all hosts, and threads of a CPU worker (null on GPUs): with another number a host rounds otherwise. */
-  readonly shards: number;
-  readonly threadsPerWorker: number | null;
-  readonly devices: 'gpu' | 'cpu';
-  /** Value of each configuration key that may not differ, as JSON, by its dotted path. */
-  readonly config: Readonly<Record<string, string>>;
-}
-
-/** Asks a host whether it is there, for at most so many seconds; never rejects. */
-export type AskHost = (rank: number, seconds: number) => Promise<PeerHealth>;
-
-/** The hosts of a run, as the cluster layer knows them. */
-export interface HostGroup {
-  /** `host:port`, by rank. */
-  readonly addresses: readonly string[];
-  /** This host's. */
-  readonly rank: number;
-  /** How long the others may take to come. */
-  readonly rendezvousSeconds: number;
-  /** @throws DTRAIN_HOSTS_DIFFER (exit 4) unless the hosts, by rank, brought the same. */
-  compare(facts: readonly HostFacts[]): void;
-  /** Begins to watch the other hosts. A host that has not answered yet is late, not lost, until all have come. */
-  watch(ask: AskHost): HostWatch;
-  /** `hosts 1 (b:8888) and 2 (c:8888)`: those that do not answer now; undefined when all do. */
-  findSilent(ask: AskHost): Promise<string | undefined>;
-}
-
-export interface HostWatch extends Disposable {
-  /** Rejects with DTRAIN_HOST_LOST (exit 12) when a host is dead or silent. */
-  readonly alarm: Promise<never>;
-  /** From now on a host that does not answer is lost. */
-  allCame(): void;
-}
-
 /** Fixed, so that hosts of any version and configuration can read each other. */
 const MESSAGE_WORDS = 16_384;
+/** A host that still copies its image or its data is waited for. */
+const RENDEZVOUS_SECONDS = 600;
 const NOTICE_SECONDS = 10;
 /** For the first host to save; who does not come then has ended without needing us. */
 const FAREWELL_SECONDS = 60;
@@ -66,18 +30,18 @@ const ABORT_SECONDS = 1;
 export class HostLink {
   readonly count: number;
   readonly rank: number;
-  readonly #group: HostGroup;
+  readonly #spec: ClusterSpec;
   readonly #devices: RunDevices;
   readonly #pool: RankPool;
   readonly #place: HostPlace;
   readonly #ask: AskHost;
-  #watch: HostWatch | undefined;
+  #watch: HealthWatch | undefined;
   #hasLeft = false;
 
-  constructor(group: HostGroup, devices: RunDevices, pool: RankPool, exact: boolean) {
-    this.count = group.addresses.length;
-    this.rank = group.rank;
-    this.#group = group;
+  constructor(spec: ClusterSpec, devices: RunDevices, pool: RankPool, exact: boolean) {
+    this.count = spec.addresses.length;
+    this.rank = spec.rank;
+    this.#spec = spec;
     this.#devices = devices;
     this.#pool = pool;
     this.#place = { count: this.count, rank: this.rank, exact };
@@ -95,9 +59,9 @@ export class HostLink {
    * @throws DTRAIN_HOSTS_DIFFER (exit 4), DTRAIN_HOST_LOST (exit 12), DTRAIN_STOPPED (exit 75) when `signal` is aborted meanwhile.
    */
   async meet<T>(facts: HostFacts, start: T, say: (line: string) => void, signal?: AbortSignal): Promise<T> {
-    const { addresses, rank, rendezvousSeconds } = this.#group;
+    const { addresses, rank } = this.#spec;
     say(`cluster: host ${rank} of ${this.count}, waiting for the others (${addresses.join(', ')})`);
-    const watch = this.#group.watch(this.#ask);
+    const watch = new HealthWatch(this.#ask, addresses, rank);
     this.#watch = watch;
     const notice = setInterval(() => this.#sayWhoIsMissing(say), NOTICE_SECONDS * 1000);
     const begun = nowSeconds();
@@ -106,13 +70,16 @@ export class HostLink {
         runtime: { libraryPath: this.#devices.library.path, context: this.#devices.runtime.context },
         place: this.#place,
         facts: encodeMessage({ facts, start }),
-        seconds: rendezvousSeconds,
+        seconds: RENDEZVOUS_SECONDS,
       });
       const gathered = await Promise.race([joined, stopped(signal), watch.alarm]);
       const messages = Array.from({ length: this.count }, (_, host) =>
         decodeMessage<{ facts: HostFacts; start: T }>(gathered.subarray(host * MESSAGE_WORDS)),
       );
-      this.#group.compare(messages.map((message) => message.facts));
+      compareHosts(
+        messages.map((message) => message.facts),
+        addresses,
+      );
       watch.allCame();
       watch.alarm.catch((error: Error) => abortCollectives(this.#devices.runtime, error.message));
       say(`cluster: all ${this.count} hosts are here, alike in version, configuration and data`);
@@ -142,7 +109,7 @@ export class HostLink {
   /** `error`, or, where it says that some host was lost, one that says which. */
   async named(error: unknown): Promise<unknown> {
     if (!(error instanceof DtrainError) || error.code !== 'DTRAIN_HOST_LOST' || isNamed(error)) return error;
-    const silent = await this.#group.findSilent(this.#ask);
+    const silent = await this.#findSilent();
     if (silent === undefined) return error;
     const place = error.step === undefined ? 'cluster' : `step ${error.step}`;
     return hostLost(`${place}: lost ${silent}.`, error);
@@ -163,14 +130,19 @@ export class HostLink {
     await abortHosts(this.#devices.runtime, reason);
   }
 
+  /** Those that do not answer now, for people; undefined when all do. */
+  #findSilent(): Promise<string | undefined> {
+    return silentHosts(this.#ask, this.#spec.addresses, this.rank);
+  }
+
   #sayWhoIsMissing(say: (line: string) => void): void {
-    void this.#group.findSilent(this.#ask).then((silent) => {
+    void this.#findSilent().then((silent) => {
       if (silent !== undefined) say(`cluster: still waiting for ${silent}`);
     });
   }
 
   async #notCome(cause: unknown, seconds: number): Promise<DtrainError> {
-    const silent = await this.#group.findSilent(this.#ask);
+    const silent = await this.#findSilent();
     if (silent === undefined) return cause as DtrainError;
     return hostLost(`cluster: ${silent} did not come within ${Math.round(seconds)} s.`, cause);
   }

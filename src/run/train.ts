@@ -8,6 +8,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type RankProgress, readProgress, requestStop } from '../collective/progress.js';
 import { epochOfStep } from '../config/derive.js';
 import { printConfig } from '../config/print-config.js';
@@ -27,7 +28,7 @@ import type { DeviceRequest } from './devices.js';
 import { writeDivergence } from './divergence.js';
 import { evaluateOnRanks } from './evaluation.js';
 import { endOfFinishedRun } from './finished-run.js';
-import type { HostGroup, HostLink } from './host-link.js';
+import type { HostLink } from './host-link.js';
 import {
   checkDataSet,
   checkpointToResume,
@@ -77,8 +78,8 @@ export interface TrainOptions {
   readonly onRanks?: (read: () => readonly RankProgress[]) => void;
   /** Counts restarts by a supervisor, from 1. */
   readonly life?: number;
-  /** Where this host is one of several (the cluster layer makes it); host 0 alone writes the run's folder. */
-  readonly hosts?: HostGroup | undefined;
+  /** Where this host is one of several; host 0 alone writes the run's folder. */
+  readonly hosts?: ClusterSpec | undefined;
 }
 
 const PROGRESS_MILLISECONDS = 100;

@@ -47,7 +47,6 @@ export async function runCommand(
     benchStep: absent('benchStep'),
     benchAllReduce: absent('benchAllReduce'),
     benchScaling: absent('benchScaling'),
-    benchScalingOnHosts: absent('benchScalingOnHosts'),
     describeModels: absent('describeModels'),
     exportCheckpoint: absent('exportCheckpoint'),
     predictImages: absent('predictImages'),
