@@ -2,50 +2,26 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { nowSeconds } from '../../src/core/clock.js';
 import { endsOf, type HostProcess, startHost } from '../support/host-processes.js';
+import { did, networkHosts } from '../support/network-namespaces.js';
 import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder } from '../support/train-run.js';
 import { recordProof, recordRow } from './record.js';
 
 const SHARDS = ['train.logicalShards=2', 'train.threadsPerWorker=1'];
-const NAMES = [0, 1].map((rank) => `dtrain-${process.pid}-${rank}`);
-const ADDRESSES = ['10.213.77.1', '10.213.77.2'];
-const HOSTS = ADDRESSES.map((address) => `${address}:8888`).join(',');
-
-/** Runs a command; whether it went well. */
-function did(command: string): boolean {
-  const [file, ...words] = command.split(' ');
-  return spawnSync(file!, words, { stdio: 'ignore' }).status === 0;
-}
-
-/** Two namespaces and a line between them, with `eth` in each. */
-function makeNetwork(): boolean {
-  const [first, second] = NAMES;
-  return (
-    NAMES.every((name) => did(`ip netns add ${name}`)) &&
-    did(`ip -n ${first} link add eth type veth peer name eth netns ${second}`) &&
-    NAMES.every(
-      (name, rank) =>
-        did(`ip -n ${name} address add ${ADDRESSES[rank]}/24 dev eth`) &&
-        did(`ip -n ${name} link set eth up`) &&
-        did(`ip -n ${name} link set lo up`),
-    )
-  );
-}
+const network = networkHosts(['a', 'b']);
+const HOSTS = (network ?? []).map(({ address }) => `${address}:8888`).join(',');
 
 /** Gives both ends of the line a queue, as `tc qdisc` has it. */
 function shape(queue: string): boolean {
-  return NAMES.every((name) => did(`ip netns exec ${name} tc qdisc replace dev eth root ${queue}`));
+  return (network ?? []).every(({ namespace }) =>
+    did(`ip netns exec ${namespace} tc qdisc replace dev eth root ${queue}`),
+  );
 }
 
-after(() => {
-  for (const name of NAMES) did(`ip netns delete ${name}`);
-});
-
-const hasNetwork = makeNetwork();
-const canDelay = hasNetwork && shape('netem delay 1ms');
-const canNarrow = hasNetwork && shape('tbf rate 1gbit burst 100kb latency 100ms');
+const canDelay = network !== undefined && shape('netem delay 1ms');
+const canNarrow = network !== undefined && shape('tbf rate 1gbit burst 100kb latency 100ms');
 const options = (possible: boolean, needed: string) => ({
   timeout: 240_000,
   skip: possible ? false : `needs ${needed}`,
@@ -53,7 +29,7 @@ const options = (possible: boolean, needed: string) => ({
 
 function start(words: readonly string[]): HostProcess[] {
   const all = [...SMALL_RUN, ...SHARDS, 'cluster.trustedNetwork=true', ...words];
-  return NAMES.map((name, rank) => startHost(HOSTS, rank, all, ['ip', 'netns', 'exec', name]));
+  return network!.map(({ launcher }, rank) => startHost(HOSTS, rank, all, launcher));
 }
 
 /** Trains over the line as it is, and compares with one process. */
@@ -84,7 +60,7 @@ test('a narrow line whose queue overflows costs time, not bits', options(canNarr
   const told = spawnSync('ip', [
     'netns',
     'exec',
-    NAMES[0]!,
+    network![0]!.namespace,
     'tc',
     '-s',
     'qdisc',
@@ -102,26 +78,30 @@ test('a narrow line whose queue overflows costs time, not bits', options(canNarr
   });
 });
 
-test('a cut line: both hosts end with 12 within 30 s', options(hasNetwork, 'root and ip netns'), async () => {
-  const hosts = start(['train.maxSteps=5000', 'checkpoint.everySteps=2', '--json', '--run-dir', temporaryFolder()]);
-  await hosts[0]!.tells('"event":"checkpoint"');
-  const begun = nowSeconds();
-  assert(did(`ip -n ${NAMES[0]} link set eth down`));
-  const ends = await endsOf(hosts);
-  for (const [rank, { exitCode, stdout, stderr }] of ends.entries()) {
-    assert.equal(exitCode, 12, stdout + stderr);
-    assert.match(stdout + stderr, new RegExp(`host ${1 - rank} \\(10\\.213\\.77\\.`));
-  }
-  const seconds = Math.max(...ends.map(({ endedAt }) => endedAt)) - begun;
-  assert(seconds < 30, `${seconds} s`);
-  recordRow({
-    row: 30,
-    fault: 'line between two hosts cut',
-    injected: 'ip link set down in a network namespace while both train',
-    observed: 'each named the other',
-    code: 12,
-    seconds,
-    lost: 'steps since the last checkpoint, done again',
-    pass: true,
-  });
-});
+test(
+  'a cut line: both hosts end with 12 within 30 s',
+  options(network !== undefined, 'root and ip netns'),
+  async () => {
+    const hosts = start(['train.maxSteps=5000', 'checkpoint.everySteps=2', '--json', '--run-dir', temporaryFolder()]);
+    await hosts[0]!.tells('"event":"checkpoint"');
+    const begun = nowSeconds();
+    assert(did(`ip -n ${network![0]!.namespace} link set eth down`));
+    const ends = await endsOf(hosts);
+    for (const [rank, { exitCode, stdout, stderr }] of ends.entries()) {
+      assert.equal(exitCode, 12, stdout + stderr);
+      assert.match(stdout + stderr, new RegExp(`host ${1 - rank} \\(10\\.213\\.77\\.`));
+    }
+    const seconds = Math.max(...ends.map(({ endedAt }) => endedAt)) - begun;
+    assert(seconds < 30, `${seconds} s`);
+    recordRow({
+      row: 30,
+      fault: 'line between two hosts cut',
+      injected: 'ip link set down in a network namespace while both train',
+      observed: 'each named the other',
+      code: 12,
+      seconds,
+      lost: 'steps since the last checkpoint, done again',
+      pass: true,
+    });
+  },
+);
