@@ -54,7 +54,7 @@ const DOORS: Readonly<Record<string, string>> = {
 };
 
 /** Files outside cli that are the entry of a process of their own. */
-const PROCESS_ENTRIES = ['run/bench-step-process.ts'];
+const PROCESS_ENTRIES = ['run/bench-step-process.ts', 'run/engine-main.ts'];
 /** Acts out an injected fault: a thread that exits, a rank that stalls. */
 const FAULTS = ['run/rank-worker.ts'];
 

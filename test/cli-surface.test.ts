@@ -7,7 +7,19 @@ import { PHASES } from '../src/core/events.js';
 import { runCommand } from './support/run-command.js';
 
 const SURFACE: Readonly<Record<string, readonly string[]>> = {
-  train: ['config', 'gpus', 'cpus', 'run-dir', 'resume', 'hosts', 'host-rank', 'json', 'quiet', 'dry-run'],
+  train: [
+    'config',
+    'gpus',
+    'cpus',
+    'run-dir',
+    'resume',
+    'max-restarts',
+    'hosts',
+    'host-rank',
+    'json',
+    'quiet',
+    'dry-run',
+  ],
   eval: ['gpus', 'cpus', 'json'],
   'bench step': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
   'bench all-reduce': ['bytes', 'ranks', 'rounds', 'json'],

@@ -91,13 +91,13 @@ test('a run on one host listens nowhere', { ...ALARM, skip: !fs.existsSync('/pro
   const words = ['--config', 'resnet20', '--cpus', '1', ...SMALL_RUN, 'train.maxSteps=2'];
   const alone = new HostProcess([...words, '--json', '--run-dir', path.join(temporaryFolder(), 'run')]);
   await alone.tells('"event":"step"');
-  assert.deepEqual(listeningSockets(alone.child.pid!), []);
+  for (const pid of [alone.child.pid!, alone.enginePid()]) assert.deepEqual(listeningSockets(pid), []);
   assert.equal((await alone.ended).exitCode, 0);
 
   const hosts = await loopbackHosts(2);
   const waiting = new HostProcess([...words, 'cluster.trustedNetwork=true', '--hosts', hosts, '--host-rank', '1']);
   await waiting.tells('waiting for the others');
-  assert.equal(listeningSockets(waiting.child.pid!).length, 1, 'the test sees a socket where there is one');
-  waiting.child.kill('SIGKILL');
+  assert.equal(listeningSockets(waiting.enginePid()).length, 1, 'the test sees a socket where there is one');
+  waiting.signalAll('SIGKILL');
   await waiting.ended;
 });

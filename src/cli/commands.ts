@@ -53,7 +53,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'train',
     words: '[overrides..]',
     usage:
-      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--hosts A:PORT,B:PORT --host-rank I] [--json] [--quiet] [--dry-run]',
+      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--max-restarts N] [--hosts A:PORT,B:PORT --host-rank I] [--json] [--quiet] [--dry-run]',
     describe: 'trains a model (the default command)',
     flags: {
       config,
@@ -65,6 +65,10 @@ export const COMMANDS: readonly Command[] = [
         isOptional: true,
         describe:
           'goes on from a checkpoint: the one named, else the last one in --run-dir or of the newest run of this configuration',
+      },
+      'max-restarts': {
+        value: 'N',
+        describe: 'how often a run that failed goes on from its last checkpoint, without a new one between (3)',
       },
       hosts,
       'host-rank': hostRank,

@@ -1,6 +1,7 @@
 /**
- * `dtrain train`: trains, prints events for people or programs, and turns signals into a stop after the step.
- * Must stay true: the flags are checked before the schema is loaded, and everything is checked before TensorFlow is.
+ * `dtrain train`: trains in a process of its own (run/supervise.ts), prints events for people or programs, and turns signals into a stop
+ * after the step, or at once.
+ * Must stay true: the flags are checked before the schema is loaded; nothing that loads native code is imported here.
  */
 import os from 'node:os';
 import type { Context } from './context.js';
@@ -10,17 +11,28 @@ import { RunPrinter } from './run-printer.js';
 import { StopOnSignal } from './stop-on-signal.js';
 import { wordMeant } from './word-meant.js';
 
+/** In a row, without a new checkpoint between them. */
+const DEFAULT_RESTARTS = 3;
+const MAX_RESTARTS = 1000;
+
 export async function trainCommand(flags: Flags, context: Context): Promise<number> {
   const overrides = flags.overrides(wordMeant);
   const devices = flags.devices();
   const file = flags.required('config', 'to begin, dtrain --config quickstart');
   const runDir = flags.text('run-dir') ?? null;
   const resume = flags.optionalText('resume');
+  const maxRestarts = flags.count('max-restarts', DEFAULT_RESTARTS, { min: 0, max: MAX_RESTARTS });
+  const isDry = flags.isSet('dry-run');
 
   const words = hostWords(flags);
 
-  // Before anything is loaded, so that whoever waits knows that something happens.
-  if (!flags.isSet('dry-run')) context.console.say(`dtrain: starting ${file}`);
+  const { console } = context;
+  using stop = new StopOnSignal((line) => console.complain(line));
+  if (!isDry) {
+    // Before anything is loaded, so that whoever waits knows that something happens.
+    console.say(`dtrain: starting ${file}`);
+    await context.run.prepareTraining();
+  }
   const { configName, loadConfig } = await import('../config/load.js');
   const { deriveBatch } = await import('../config/derive.js');
   const config = loadConfig({ file, overrides });
@@ -30,20 +42,20 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   if (devices !== null)
     deriveBatch(config, { workers: devices.count * numHosts, device: devices.kind, cores, hosts: numHosts });
   const options = { config, devices, runDir, configName: configName(file), hosts };
-  if (flags.isSet('dry-run')) return (await import('./dry-run.js')).dryRun(options, context);
+  if (isDry) return (await import('./dry-run.js')).dryRun(options, context);
 
-  const { console } = context;
   const isFirst = (hosts?.rank ?? 0) === 0; // host 0 tells people of the run
   const printer = new RunPrinter(console, config);
-  using stop = new StopOnSignal((line) => console.complain(line));
   const events = context.run.train(
     {
       ...options,
       ...(resume !== undefined && { resume: { from: resume || null } }),
       onProgress: (progress) => !console.isJson && isFirst && printer.progress(progress),
       say: (line) => console.say(line),
+      warn: (line) => console.complain(line),
     },
     stop.signal,
+    { atOnce: stop.atOnce, maxRestarts },
   );
   for await (const event of events) {
     if (console.isJson) console.json(event);

@@ -117,6 +117,11 @@ export class RankGroup {
     return progressOfRank(this.#words, this.rank).step;
   }
 
+  /** Whether the main thread has asked to stop by now; other ranks may not have seen it yet. */
+  get stopAsked(): boolean {
+    return Atomics.load(this.#words, SharedWord.stopRequest) === 1;
+  }
+
   /** Whether the main thread asked to stop; all ranks see the same value from one meeting to the next. */
   get stopRequested(): boolean {
     return Atomics.load(this.#words, SharedWord.stop) === 1;

@@ -4,12 +4,13 @@
  * Idea: assemble outside, run inside: the loops (train.ts, evaluate.ts, bench-step.ts) only receive finished parts.
  * The caller closes what it got.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
 import { poisonGroup } from '../collective/progress.js';
 import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
 import type { RunConfig } from '../config/schema.js';
-import { DtrainError } from '../core/errors.js';
+import { DtrainError, ExitCode } from '../core/errors.js';
 import { cacheFolder } from '../core/home.js';
 import type { AugmentationOptions } from '../data/augmentation.js';
 import type { DataSet, ImageSet } from '../data/data-set.js';
@@ -163,12 +164,18 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
   const arena = createArena(arenaPlan(options, config, batch, layout.length));
   const pool = new RankPool(arena.world, (rank) => poisonGroup(arena, rank));
   const hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
-  const facts = { config, data, batch, devices, hosts: numHosts };
-  const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
-  await hosts?.broadcast(state);
-  const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
-  await prepareRanks(assembly, options.life ?? 1);
-  return assembly;
+  try {
+    const facts = { config, data, batch, devices, hosts: numHosts };
+    const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
+    await hosts?.broadcast(state);
+    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
+    await prepareRanks(assembly, options.life ?? 1);
+    return assembly;
+  } catch (error) {
+    await hosts?.abort((error as Error).message); // a thread that waits for other hosts comes back
+    await pool.close();
+    throw error;
+  }
 }
 
 /** One row a shard of this host; several hosts also have rows for what the others send, and one more element, for a request to stop. */
@@ -267,5 +274,15 @@ async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
     severalHosts: hosts !== null,
     fault,
   });
-  await pool.runAll('prepare', preparation, hosts?.alarm);
+  const isPrepared = new AbortController();
+  const { firstStepSeconds } = limitsOf(config.allReduce.timeoutSeconds);
+  const tooLate = delay(firstStepSeconds * 1000, undefined, { signal: isPrepared.signal }).then(() => {
+    throw new DtrainError('DTRAIN_HANG', ExitCode.hang, `workers: not ready to train within ${firstStepSeconds} s.`);
+  });
+  tooLate.catch(() => undefined); // aborted
+  try {
+    await pool.runAll('prepare', preparation, hosts ? Promise.race([tooLate, hosts.alarm]) : tooLate);
+  } finally {
+    isPrepared.abort();
+  }
 }

@@ -45,17 +45,19 @@ const TOP = 5;
 const CALIBRATION_BINS = 15;
 const MOST_WRONG = 12;
 
-/** `watch` may end the wait by rejecting. With `hosts`, each evaluates its part, and all have the result. */
+/** Undefined where a stop was asked for meanwhile. `watch` may end the wait by rejecting. With `hosts`, each evaluates its part, and all have the result. */
 export async function evaluateOnRanks(
   pool: RankPool,
   { classes, test }: DataSet,
   watch?: Promise<never>,
   hosts: HostLink | null = null,
-): Promise<EvaluationResult> {
+): Promise<EvaluationResult | undefined> {
   const first = (hosts?.rank ?? 0) * pool.world;
   const stride = (hosts?.count ?? 1) * pool.world;
-  const shares = await pool.runAll('evaluate', (rank) => ({ first: first + rank, stride }), watch);
-  return merged(hosts ? await sharesOfHosts(hosts, shares, test.count) : shares, test.labels, classes.length);
+  const own = await pool.runAll('evaluate', (rank) => ({ first: first + rank, stride }), watch);
+  const shares = hosts ? await sharesOfHosts(hosts, own, test.count) : own;
+  const numAnswers = shares.reduce((sum, { ids }) => sum + ids.length, 0);
+  return numAnswers < test.labels.length ? undefined : merged(shares, test.labels, classes.length);
 }
 
 /** Every host's shares, as one a host: four float32 an image travel, NaN where the image was another host's. */

@@ -85,7 +85,7 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
     const predicted: number[] = [];
     const confidences: number[] = [];
     const above: number[] = [];
-    for (let start = first * batch; start < count; start += stride * batch) {
+    for (let start = first * batch; start < count && !group.stopAsked; start += stride * batch) {
       group.enter(step, 'evaluation');
       const { lossN, predictedN, confidenceN, aboveN } = replica.evaluate(start, Math.min(batch, count - start));
       for (const [i, loss] of lossN.entries()) {

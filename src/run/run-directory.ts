@@ -45,7 +45,7 @@ export class RunDirectory implements Disposable {
     if (!resumes && hasCheckpoints(runDir)) throw runExists(runDir);
     const checkpoints = path.join(runDir, 'checkpoints');
     try {
-      fs.mkdirSync(checkpoints, { recursive: true });
+      makeFolders(checkpoints);
     } catch (cause) {
       throw storageError(runDir, cause);
     }
@@ -125,7 +125,7 @@ export function makeRunFolder(configName: string): string {
   const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
   const base = path.join('runs', `${configName}-${time}`);
   try {
-    fs.mkdirSync('runs', { recursive: true });
+    makeFolders('runs');
     for (let i = 1; ; i++) {
       const name = i === 1 ? base : `${base}-${i}`;
       if (madeFolder(name)) return name;
@@ -166,6 +166,13 @@ export function probeFolder(folder: string, files: Fs = realFs): void {
     }
     throw storageError(folder, cause);
   }
+}
+
+/** One by one, since what node says of a recursive mkdir on a read-only disk is ENOENT. */
+function makeFolders(folder: string): void {
+  if (fs.existsSync(folder)) return;
+  makeFolders(path.dirname(folder));
+  madeFolder(folder);
 }
 
 /** False where it is there already. */

@@ -219,15 +219,14 @@ class TrainingRun {
     if (this.#evaluationDue) yield* this.#evaluateLate();
     while (this.#step < timetable.totalSteps) {
       const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
-      this.#evaluationDue = timetable.evaluatesAt(this.#step) && stopRequested;
-      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
-      const isLast = stopRequested || this.#step === timetable.totalSteps;
+      const isDue = timetable.evaluatesAt(this.#step);
+      const evaluated = isDue && !stopRequested ? yield* this.#evaluate() : undefined;
+      this.#evaluationDue = isDue && evaluated === undefined;
+      const isBest = evaluated?.isBest ?? false;
+      const isLast = stopRequested || this.#evaluationDue || this.#step === timetable.totalSteps;
       if (isLast || timetable.savesAt(this.#step) || isBest) yield* this.#save(isBest);
       if (isLast && this.#directory) yield* this.#finishSaves(isBest);
-      if (stopRequested && (this.#step < timetable.totalSteps || this.#evaluationDue)) {
-        await this.#assembly.hosts?.leave();
-        throw this.#stopped();
-      }
+      if (this.#evaluationDue || (stopRequested && this.#step < timetable.totalSteps)) await this.#leaveStopped();
     }
     await this.#assembly.hosts?.leave();
     yield this.#endEvent();
@@ -279,11 +278,12 @@ class TrainingRun {
     }
   }
 
-  /** Evaluates; whether this is the best accuracy so far. */
-  async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
+  /** Evaluates; whether this is the best accuracy so far. Undefined where a stop was asked for meanwhile, on any host. */
+  async *#evaluate(): AsyncGenerator<EvaluationEvent, { readonly isBest: boolean } | undefined> {
     const { pool, data, hosts } = this.#assembly;
     using watchdog = this.#coordinator.watchdog();
     const result = await evaluateOnRanks(pool, data, watchdog.alarm, hosts);
+    if (result === undefined) return undefined;
     const { testLoss, testAccuracy, images } = result;
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
@@ -292,13 +292,14 @@ class TrainingRun {
     this.#artifacts?.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
     this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
-    return isBest;
+    return { isBest };
   }
 
   /** The evaluation of the checkpoint that the run was stopped at. */
   async *#evaluateLate(): AsyncGenerator<TrainEvent, void> {
-    const isBest = yield* this.#evaluate();
-    if (isBest && this.#directory) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
+    const evaluated = yield* this.#evaluate();
+    if (evaluated === undefined) return this.#leaveStopped();
+    if (evaluated.isBest && this.#directory) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
     this.#evaluationDue = false;
   }
 
@@ -464,6 +465,12 @@ class TrainingRun {
   /** Of several hosts, the folder on host 0. */
   get #runDir(): string {
     return this.#directory?.path ?? this.#assembly.start?.runDir ?? '';
+  }
+
+  /** Ends a run that was stopped, together with the other hosts. @throws DTRAIN_STOPPED. */
+  async #leaveStopped(): Promise<never> {
+    await this.#assembly.hosts?.leave();
+    throw this.#stopped();
   }
 
   #stopped(): DtrainError {

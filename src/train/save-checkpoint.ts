@@ -16,14 +16,7 @@ import { storageError } from '../core/files.js';
 import { encodeSafetensors, type StoredTensor } from '../core/safetensors.js';
 import type { Model } from '../model/catalogue.js';
 import { toTorch, type Weights } from '../model/torch-layout.js';
-import {
-  CHECKPOINT_FILES,
-  type CheckpointFile,
-  crcOf,
-  openCheckpoint,
-  readManifest,
-  stepFolders,
-} from './checkpoint.js';
+import { CHECKPOINT_FILES, type CheckpointFile, crcOf, openCheckpoint, readManifest } from './checkpoint.js';
 import { type CheckpointState, encodeCheckpointState } from './checkpoint-state.js';
 import {
   encodeManifest,
@@ -34,6 +27,7 @@ import {
   sha256,
   type TensorFacts,
 } from './manifest.js';
+import { stepFolders } from './step-folders.js';
 
 /** What is written of a model: its names and shapes. Plain data. */
 export type ModelNames = Pick<Model, 'name' | 'parameters' | 'statistics'>;

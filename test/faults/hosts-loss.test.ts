@@ -30,7 +30,7 @@ interface LongRun {
 /** Two hosts that have trained for a while, with a checkpoint. */
 async function longRun(): Promise<LongRun> {
   const runDir = path.join(temporaryFolder(), 'run');
-  const words = [...SMALL_RUN, ...SHARDS, TRUSTED, '--run-dir', runDir];
+  const words = [...SMALL_RUN, ...SHARDS, TRUSTED, '--run-dir', runDir, '--max-restarts', '0'];
   const hosts = await startHosts(2, [...words, 'train.maxSteps=5000', 'checkpoint.everySteps=2', '--json']);
   await hosts[0]!.tells('"event":"checkpoint"');
   return { hosts, runDir, words };
@@ -70,7 +70,7 @@ for (const rank of [1, 0]) {
     async () => {
       const run = await longRun();
       const begun = nowSeconds();
-      run.hosts[rank]!.child.kill('SIGKILL');
+      run.hosts[rank]!.signalAll('SIGKILL');
       const seconds = await secondsToLoss(run.hosts[1 - rank]!, begun, new RegExp(`host ${rank} \\(127\\.0\\.0\\.1:`));
       assert(seconds < 15, `${seconds} s`);
       await assertGoesOn(run);
@@ -91,9 +91,9 @@ for (const rank of [1, 0]) {
 test('a host hangs: the other ends with 12 within 30 s', ALARM, async () => {
   const { hosts } = await longRun();
   const begun = nowSeconds();
-  hosts[1]!.child.kill('SIGSTOP');
+  hosts[1]!.signalAll('SIGSTOP');
   const seconds = await secondsToLoss(hosts[0]!, begun, /lost host 1 \(127\.0\.0\.1:\d+\): no answer in 15 s/);
-  hosts[1]!.child.kill('SIGKILL');
+  hosts[1]!.signalAll('SIGKILL');
   assert(seconds < 30, `${seconds} s`);
   recordRow({
     row: 30,
@@ -172,13 +172,15 @@ test('host 0 came and dies before the run begins: the other does not wait for te
     TRUSTED,
     'allReduce.exact=false',
     'train.globalBatch=33',
+    '--max-restarts',
+    '0',
     '--run-dir',
     temporaryFolder(),
   ];
   const [zero, one] = [0, 1].map((rank) => startHost(hosts, rank, words));
   await one!.tells(`cluster: still waiting for host 2 (${hosts.split(',')[2]})`);
   const begun = nowSeconds();
-  zero!.child.kill('SIGKILL');
+  zero!.signalAll('SIGKILL');
   const seconds = await secondsToLoss(one!, begun, /host 0 \(127\.0\.0\.1:\d+\)/);
   assert(seconds < 20, `${seconds} s`);
   recordRow({
@@ -218,3 +220,42 @@ test('bytes that are no message of TensorFlow do not disturb a run', ALARM, asyn
     pass: true,
   });
 });
+
+test(
+  'an engine that is killed: the supervisors of all hosts go on from the checkpoint, together, to the bits of an undisturbed run',
+  ALARM,
+  async () => {
+    const runDir = path.join(temporaryFolder(), 'run');
+    const words = [
+      ...SMALL_RUN,
+      ...SHARDS,
+      TRUSTED,
+      'train.maxSteps=60',
+      'checkpoint.everySteps=5',
+      '--run-dir',
+      runDir,
+    ];
+    const hosts = await startHosts(2, [...words, '--json']);
+    await hosts[0]!.tells('"event":"checkpoint"');
+    const begun = nowSeconds();
+    process.kill(hosts[1]!.enginePid(), 'SIGKILL');
+    const ends = await endsOf(hosts);
+    assert.deepEqual(exitCodes(ends), [0, 0], textOf(ends));
+    assert.match(ends[0]!.stderr, /Restart 1 of 3 in 1 s, from step \d+\./);
+    assert.match(ends[1]!.stderr, /Restart 1 of 3 in 1 s, from where host 0 goes on\./);
+    const one = await runTraining(2, [...SHARDS, 'train.maxSteps=60']);
+    for (const file of ['weights.safetensors', 'optimizer.safetensors']) {
+      assert(lastCheckpointFile(runDir, file).equals(lastCheckpointFile(one.runDir, file)), file);
+    }
+    recordRow({
+      row: 29,
+      fault: 'engine of one of two hosts killed',
+      injected: 'kill -9 of the engine of host 1 while both train',
+      observed: 'both supervisors started again, together; the bits of an undisturbed run',
+      code: 0,
+      seconds: Math.max(...ends.map(({ endedAt }) => endedAt)) - begun,
+      lost: 'steps since the last checkpoint, done again',
+      pass: true,
+    });
+  },
+);

@@ -82,7 +82,15 @@ test(
   'a cut line: both hosts end with 12 within 30 s',
   options(network !== undefined, 'root and ip netns'),
   async () => {
-    const hosts = start(['train.maxSteps=5000', 'checkpoint.everySteps=2', '--json', '--run-dir', temporaryFolder()]);
+    const hosts = start([
+      'train.maxSteps=5000',
+      'checkpoint.everySteps=2',
+      '--json',
+      '--run-dir',
+      temporaryFolder(),
+      '--max-restarts',
+      '0',
+    ]);
     await hosts[0]!.tells('"event":"checkpoint"');
     const begun = nowSeconds();
     assert(did(`ip -n ${network![0]!.namespace} link set eth down`));

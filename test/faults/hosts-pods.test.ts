@@ -44,9 +44,11 @@ const needs = { timeout: 240_000, skip: network ? false : 'needs root and ip net
 test('the pods of the Job find each other by name, and a pod that is replaced goes on', needs, async () => {
   const folder = temporaryFolder();
   const runDir = path.join(folder, 'runs/main');
-  const first = [0, 1].map((index) => pod(index, folder, ['train.maxSteps=5000', 'checkpoint.everySteps=2', '--json']));
+  const first = [0, 1].map((index) =>
+    pod(index, folder, ['train.maxSteps=5000', 'checkpoint.everySteps=2', '--json', '--max-restarts', '0']),
+  );
   await first[0]!.tells('"event":"checkpoint"');
-  first[1]!.child.kill('SIGKILL');
+  first[1]!.signalAll('SIGKILL');
   const [lost] = await endsOf(first);
   assert.equal(lost!.exitCode, 12, lost!.stderr);
   const { podFailurePolicy } = parseAllDocuments(fs.readFileSync(MANIFEST, 'utf8'))

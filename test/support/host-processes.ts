@@ -1,6 +1,7 @@
 /** Several hosts on this machine: one dtrain process each, on ports of the loopback interface. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import fs from 'node:fs';
 import net from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { nowSeconds } from '../../src/core/clock.js';
@@ -8,10 +9,19 @@ import { temporaryFolder } from './train-run.js';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
+/** Leaders of process groups: a supervisor and its engine. */
 const children = new Set<ChildProcess>();
 process.once('exit', () => {
-  for (const child of children) child.kill('SIGKILL');
+  for (const child of children) signalGroup(child, 'SIGKILL');
 });
+
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-child.pid!, signal);
+  } catch {
+    // it has ended
+  }
+}
 
 export interface EndedHost {
   readonly exitCode: number | null;
@@ -31,7 +41,7 @@ export class HostProcess {
   /** `launcher`: words before the command, such as `ip netns exec NAME`. */
   constructor(words: readonly string[], env: NodeJS.ProcessEnv = {}, launcher: readonly string[] = []) {
     const [file, ...more] = [...launcher, process.execPath, MAIN, ...words];
-    this.child = spawn(file!, more, { env: { ...process.env, ...env }, cwd: temporaryFolder() });
+    this.child = spawn(file!, more, { env: { ...process.env, ...env }, cwd: temporaryFolder(), detached: true });
     this.child.stdout!.on('data', (chunk: Buffer) => this.#heard(chunk.toString(), ''));
     this.child.stderr!.on('data', (chunk: Buffer) => this.#heard('', chunk.toString()));
     this.ended = once(this.child, 'close').then(([exitCode]) => {
@@ -39,6 +49,17 @@ export class HostProcess {
       return { exitCode: exitCode as number | null, ...output, endedAt: nowSeconds() };
     });
     children.add(this.child);
+  }
+
+  /** A signal to supervisor and engine, as to a machine. */
+  signalAll(signal: NodeJS.Signals): void {
+    signalGroup(this.child, signal);
+  }
+
+  /** The process that trains. */
+  enginePid(): number {
+    const pid = this.child.pid!;
+    return Number(fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ')[0]);
   }
 
   /** When either output holds `text`. @throws where the process ends before. */
