@@ -208,7 +208,6 @@ const compose = z.strictObject({
     dtrain: z.strictObject({
       image: z.string(),
       command: z.array(z.string()),
-      init: z.literal(true),
       network_mode: z.literal('none'),
       read_only: z.literal(true),
       user: z.literal('10001:10001'),

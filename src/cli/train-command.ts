@@ -6,6 +6,7 @@
 import os from 'node:os';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
+import { Heartbeat } from './heartbeat.js';
 import { hostsOf, hostWords } from './hosts-of.js';
 import { RunPrinter } from './run-printer.js';
 import { StopOnSignal } from './stop-on-signal.js';
@@ -44,6 +45,7 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const options = { config, devices, runDir, configName: configName(file), hosts };
   if (isDry) return (await import('./dry-run.js')).dryRun(options, context);
 
+  using _heartbeat = new Heartbeat(context.env['DTRAIN_HEARTBEAT'], (line) => console.complain(line));
   const isFirst = (hosts?.rank ?? 0) === 0; // host 0 tells people of the run
   const printer = new RunPrinter(console, config);
   const events = context.run.train(
