@@ -100,7 +100,7 @@ test(
       event: 'error',
       code: 'DTRAIN_WORKER_FAILED',
       exitCode: 10,
-      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. No checkpoint was saved yet.',
+      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. Last good checkpoint: step 1.',
       rank: 1,
       step: 2,
     });

@@ -87,7 +87,8 @@ export class Barrier {
   #giveUp(round: number, subject: string, timeoutSeconds: number): void {
     const words = this.#words;
     const ranks = Array.from({ length: this.#world }, (_, rank) => rank);
-    const hasCome = (rank: number) => Atomics.load(words, rankWords(rank) + RankWord.round) === round;
+    // A rank may have come, left and come to the next round by now.
+    const hasCome = (rank: number) => ((Atomics.load(words, rankWords(rank) + RankWord.round) - round) | 0) >= 0;
     const missing = ranks.filter((rank) => !hasCome(rank));
     if (missing.length === 0) return;
     if (!poisonWords(words, missing[0]!)) this.#throwIfPoisoned(subject);

@@ -15,7 +15,13 @@ export type SumOfRows = (
   factor: number,
 ) => void;
 
-export function instantiateSumOfRows(memory: WebAssembly.Memory): SumOfRows {
+export interface Kernel {
+  readonly sumOfRows: SumOfRows;
+  /** 1 where all floats at bytes [start, end) of the memory are finite, else 0. Both are multiples of 64. */
+  readonly areFinite: (start: number, end: number) => number;
+}
+
+export function instantiateKernel(memory: WebAssembly.Memory): Kernel {
   const module = new WebAssembly.Module(fs.readFileSync(new URL('all-reduce.wasm', import.meta.url)));
-  return new WebAssembly.Instance(module, { env: { memory } }).exports['sumOfRows'] as SumOfRows;
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernel;
 }

@@ -15,8 +15,18 @@
 import { internalError } from '../core/errors.js';
 import { ALIGNMENT_BYTES } from '../core/shared-memory.js';
 import { Barrier } from './barrier.js';
-import { type ArenaSpec, controlWords, rowBytes, rowOffset, rowStride, rowView, SharedWord } from './gradient-arena.js';
-import { instantiateSumOfRows } from './kernel.js';
+import {
+  type ArenaSpec,
+  controlWords,
+  RankWord,
+  rankWords,
+  rowBytes,
+  rowOffset,
+  rowStride,
+  rowView,
+  SharedWord,
+} from './gradient-arena.js';
+import { instantiateKernel } from './kernel.js';
 import { poisonWords, progressOfRank, type RankPhase, writeProgress } from './progress.js';
 
 /**
@@ -24,6 +34,9 @@ import { poisonWords, progressOfRank, type RankPhase, writeProgress } from './pr
  * blocks until all hosts have come.
  */
 export type HostExchange = (hostSum: Float32Array, hostRows: readonly Float32Array[]) => void;
+
+/** Of the result: looked at for values that are not finite while it is still in the cache of its core. */
+const BLOCK_BYTES = 2 ** 16;
 
 export class RankGroup {
   readonly rank: number;
@@ -56,17 +69,25 @@ export class RankGroup {
     this.#firstShard = hosts?.firstShard ?? 0;
     this.#barrier = new Barrier(this.#words, rank, world);
 
-    const sumOfRows = instantiateSumOfRows(memory);
+    const { sumOfRows, areFinite } = instantiateKernel(memory);
     const stride = rowStride(spec);
     const { start, end } = chunkOfRank(rank, world, rowBytes(spec));
     const result = rowOffset(spec, shards);
+    const sumOwnChunk = (first: number, count: number, factor: number) => {
+      let notFinite = 0;
+      for (let from = start; from < end; from += BLOCK_BYTES) {
+        const to = Math.min(end, from + BLOCK_BYTES);
+        sumOfRows(first, stride, count, from, to, result, factor);
+        notFinite |= 1 - areFinite(result + from, result + to);
+      }
+      Atomics.store(this.#words, rankWords(rank) + RankWord.notFinite, notFinite);
+    };
     const scale = hosts ? 1 : 1 / shards; // several hosts: scaled once, after the last addition
-    this.#sumOwnChunk = () => sumOfRows(rowOffset(spec, 0), stride, shards, start, end, result, scale);
+    this.#sumOwnChunk = () => sumOwnChunk(rowOffset(spec, 0), shards, scale);
     this.#hostRows = Array.from({ length: hosts?.hostRows ?? 0 }, (_, row) => rowView(spec, shards + 1 + row));
     if (!hosts) return;
     const { hostRows, allShards } = hosts;
-    const first = rowOffset(spec, shards + 1);
-    this.#meanOfHosts = () => sumOfRows(first, stride, hostRows, start, end, result, 1 / allShards);
+    this.#meanOfHosts = () => sumOwnChunk(rowOffset(spec, shards + 1), hostRows, 1 / allShards);
   }
 
   /** The row of a logical shard. Write only those of the rank's own shards, and only between two all-reduces. */
@@ -87,6 +108,14 @@ export class RankGroup {
     this.#barrier.meet('all-reduce between hosts', this.timeoutSeconds);
     this.#meanOfHosts();
     this.#barrier.meet('all-reduce', this.timeoutSeconds);
+  }
+
+  /** Whether all values of the last result are finite; all ranks see the same. */
+  get resultIsFinite(): boolean {
+    for (let rank = 0; rank < this.world; rank++) {
+      if (Atomics.load(this.#words, rankWords(rank) + RankWord.notFinite) !== 0) return false;
+    }
+    return true;
   }
 
   /** Whether this rank was the last to come to the last all-reduce: then the time it spent there holds no waiting for others. */

@@ -95,11 +95,6 @@ function choice<const V extends readonly [string, ...string[]]>(...values: V) {
   return { type: z.enum(values), expected: listText(values), choices: values };
 }
 
-/** The one value that this version takes. */
-function only<const V extends false | 0 | null>(value: V): Kind<z.ZodLiteral<V>> {
-  return { type: z.literal(value), expected: String(value) };
-}
-
 function orNull<T extends z.ZodType>(kind: Kind<T>): Kind<z.ZodNullable<T>> {
   return { ...kind, type: kind.type.nullable(), expected: `${kind.expected}, or null` };
 }
@@ -145,7 +140,6 @@ const isOneOf =
   (...values: readonly unknown[]) =>
   (value: unknown) =>
     values.includes(value);
-const isOther = (value: unknown) => value !== null && value !== false;
 
 export const MODEL_NAMES = [
   'resnet20',
@@ -203,10 +197,9 @@ export const runConfigSchema = section('A run of dtrain.', {
         "A safetensors file of first weights, with torchvision's names and layouts. Null: He initialisation from train.seed.",
       ),
       module: key(
-        only(null),
+        orNull(text),
         null,
-        'A network in a file of your own.',
-        laterWhen(isOther, 'A network of your own is not in this version yet.'),
+        'A network in a file of your own, in place of model.name: an ES module that exports a function `model`, or one by default, which returns a tf.LayersModel or a function of tfjs tensors (docs/models.md). Null: the one of model.name.',
       ),
     }),
   ),

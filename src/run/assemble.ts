@@ -17,7 +17,7 @@ import type { DataSet, ImageSet } from '../data/data-set.js';
 import { loadDataSet } from '../data/load-data-set.js';
 import { localShards } from '../data/shard.js';
 import { startEngine } from '../graph/engine.js';
-import { type Model, makeModel } from '../model/catalogue.js';
+import type { Model } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
 import { readWeights } from '../train/checkpoint.js';
@@ -26,6 +26,7 @@ import { allocateState } from '../train/replica-state.js';
 import type { RowLayout } from '../train/row-layout.js';
 import { writeFirstWeights } from '../train/state-transfer.js';
 import { type RecordedProgram, recordProgram } from '../train/step-program.js';
+import { configuredModel } from './configured-model.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import { hostFacts } from './host-facts.js';
@@ -142,7 +143,7 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
   resumed?.checkData(data);
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
-  const model = makeModel(engine, { ...config.model, classes: data.classes.length }, [height, width]);
+  const model = await configuredModel(engine, config, data.classes.length, [height, width]);
   const recorded = recordProgram(engine, model, {
     precision: config.train.precision,
     xla: compilesByXla(config, devices),
@@ -244,6 +245,7 @@ function splitShape({ count, height, width }: ImageSet): { numImages: number; he
 function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model: Model): Weights {
   if (weights) return weights(model);
   if (config.model.initFrom !== null) return readWeights(config.model.initFrom, model);
+  if (model.first) return model.first;
   return {
     parameters: initialWeights(model.parameters, config.train.seed),
     means: model.statistics.map(({ channels }) => new Float32Array(channels)),

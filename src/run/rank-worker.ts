@@ -211,6 +211,7 @@ function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
   if (fault.kind === 'throw') throw new Error('fault injected by DTRAIN_FAULT');
   if (fault.kind === 'exit') process.exit(1); // in a worker thread this ends the thread
   if (fault.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  if (fault.kind === 'inf') group.row(ownShards()[0]!)[7] = Number.POSITIVE_INFINITY;
   if (fault.kind === 'nan') for (const shard of ownShards()) group.row(shard).fill(Number.NaN);
 }
 

@@ -8,6 +8,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type RankProgress, readProgress, requestStop } from '../collective/progress.js';
 import { epochOfStep } from '../config/derive.js';
@@ -83,6 +84,8 @@ export interface TrainOptions {
 }
 
 const PROGRESS_MILLISECONDS = 100;
+/** How long a run that has failed waits for a save in flight, to name the last good checkpoint. */
+const LAST_SAVE_MILLISECONDS = 1000;
 const MAIN_JOB = 'quickstart';
 /** Failed saves in a row that end a run. */
 const MAX_SAVE_FAILURES = 3;
@@ -144,6 +147,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
       yield event;
     }
   } catch (error) {
+    await run?.settle();
     const named = (await assembly.hosts?.named(error)) ?? error;
     if (!directory) throw named;
     throw withLastGood(named, run?.lastGoodStep ?? opened?.manifest.step, directory.path, assembly);
@@ -207,6 +211,13 @@ class TrainingRun {
   /** Undefined where there is no checkpoint yet. */
   get lastGoodStep(): number | undefined {
     return this.#lastGoodStep;
+  }
+
+  /** After a failure: whether the save in flight was one. */
+  async settle(): Promise<void> {
+    if (!this.#saver) return;
+    await Promise.race([this.#saver.idle(), delay(LAST_SAVE_MILLISECONDS, undefined, { ref: false })]);
+    for (const outcome of this.#saver.take()) if ('path' in outcome) this.#lastGoodStep = outcome.step;
   }
 
   close(): void {

@@ -127,9 +127,9 @@ export class Replica {
     using feeds = new Scope();
     const feed = this.#phase('feed', batch, () => this.#feed(batch, feeds));
     this.#phase('compute', batch, () => this.#compute(feed));
-    this.#phase('reduce', batch, () => this.#reduce());
+    this.#phase('reduce', batch, () => this.#reduce(batch));
     this.#phase('update', batch, () => this.#update(batch));
-    return this.#phase('report', batch, () => this.#report(batch));
+    return this.#phase('report', batch, () => this.#report());
   }
 
   /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
@@ -162,15 +162,20 @@ export class Replica {
     }
   }
 
-  /** The mean row over all shards of all ranks of all hosts. A request to stop travels in its last element, so that all hosts see it alike. */
-  #reduce(): void {
-    const { hosts } = this.#options;
+  /**
+   * The mean row over all shards of all ranks of all hosts. Where a value of it is not finite, all of them stop before their weights change.
+   * A request to stop travels in its last element, so that all hosts see it alike.
+   */
+  #reduce({ step }: StepBatch): void {
+    const { hosts, program } = this.#options;
     const group = this.#group;
-    if (!hosts) return group.allReduceMean();
-    group.allReduceMean((hostSum, hostRows) => {
-      hostSum[hostSum.length - 1] = group.stopRequested ? 1 : 0;
-      hosts.exchange(hostSum, hostRows);
-    });
+    if (!hosts) group.allReduceMean();
+    else
+      group.allReduceMean((hostSum, hostRows) => {
+        hostSum[hostSum.length - 1] = group.stopRequested ? 1 : 0;
+        hosts.exchange(hostSum, hostRows);
+      });
+    if (!group.resultIsFinite) throw diverged(step, group.result[program.layout.loss]!);
   }
 
   /** The optimizer's step from the mean row, in place. */
@@ -185,14 +190,12 @@ export class Replica {
     this.#run({ name: program.update, inputs, numOutputs: 0 });
   }
 
-  /** Loss and accuracy of the global batch; all ranks see the same, so all of them stop where it is not finite. */
-  #report({ step }: StepBatch): StepReport {
+  /** Loss and accuracy of the global batch: the same in every rank. */
+  #report(): StepReport {
     const { layout } = this.#options.program;
-    const loss = this.#group.result[layout.loss]!;
-    if (!Number.isFinite(loss)) throw diverged(step, loss);
-    const stopRequested =
-      this.#options.hosts === undefined ? this.#group.stopRequested : this.#group.result.at(-1)! > 0;
-    return { loss, correct: this.#group.result[layout.correct]!, stopRequested };
+    const { result } = this.#group;
+    const stopRequested = this.#options.hosts === undefined ? this.#group.stopRequested : result.at(-1)! > 0;
+    return { loss: result[layout.loss]!, correct: result[layout.correct]!, stopRequested };
   }
 
   /** What became of the test images `first` to `first + count`, at most a whole evaluation batch. */
@@ -319,6 +322,9 @@ function placed(error: unknown, place: { rank: number; step: number; phase: Phas
 }
 
 function diverged(step: number, loss: number): DtrainError {
-  const message = `step ${step}: the loss is ${loss}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
+  const what = Number.isFinite(loss)
+    ? `the mean gradient is not finite, the loss still is (${loss})`
+    : `the loss is ${loss}`;
+  const message = `step ${step}: ${what}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
   return new DtrainError('DTRAIN_DIVERGED', ExitCode.diverged, message, { step });
 }
