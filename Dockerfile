@@ -32,6 +32,7 @@ COPY --from=library /opt/tensorflow /opt/tensorflow
 COPY --from=build /app/package.json /app/LICENSE /app/
 COPY --from=build /app/node_modules /app/node_modules
 COPY --from=build /app/configs /app/configs
+COPY --from=build /app/dist/node_modules /app/dist/node_modules
 COPY --from=build /app/dist/src /app/dist/src
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin dtrain \
  && install -d -o dtrain -g dtrain /workspace /workspace/runs /workspace/data /cache
