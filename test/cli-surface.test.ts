@@ -7,11 +7,25 @@ import { PHASES } from '../src/core/events.js';
 import { runCommand } from './support/run-command.js';
 
 const SURFACE: Readonly<Record<string, readonly string[]>> = {
-  train: ['config', 'gpus', 'cpus', 'run-dir', 'resume', 'json', 'quiet', 'dry-run'],
+  train: [
+    'config',
+    'gpus',
+    'cpus',
+    'run-dir',
+    'resume',
+    'profile',
+    'metrics-port',
+    'metrics-host',
+    'json',
+    'quiet',
+    'dry-run',
+  ],
   eval: ['gpus', 'cpus', 'json'],
   'bench step': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
   'bench all-reduce': ['bytes', 'ranks', 'rounds', 'json'],
   'bench scaling': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json', 'min-efficiency'],
+  'find lr': ['config', 'gpus', 'cpus', 'min', 'max', 'steps', 'json'],
+  'find batch': ['config', 'gpus', 'cpus', 'max', 'steps', 'json'],
   models: ['input', 'classes', 'stem', 'json'],
   export: ['format', 'out', 'fold'],
   predict: ['top', 'json'],

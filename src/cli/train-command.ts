@@ -3,11 +3,16 @@
  * Must stay true: the flags are checked before the schema is loaded, and everything is checked before TensorFlow is.
  */
 import os from 'node:os';
+import type { MetricsAddress } from '../run/metrics-server.js';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
 import { RunPrinter } from './run-printer.js';
 import { StopOnSignal } from './stop-on-signal.js';
 import { wordMeant } from './word-meant.js';
+
+/** A step of a rank is six spans of the picture. */
+const MAX_PROFILE_STEPS = 10_000;
+const MAX_PORT = 65_535;
 
 export async function trainCommand(flags: Flags, context: Context): Promise<number> {
   const overrides = flags.overrides(wordMeant);
@@ -15,6 +20,8 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const file = flags.required('config', 'to begin, dtrain --config quickstart');
   const runDir = flags.text('run-dir') ?? null;
   const resume = flags.optionalText('resume');
+  const profileSteps = flags.count('profile', null, { min: 1, max: MAX_PROFILE_STEPS });
+  const metrics = metricsAddress(flags);
 
   // Before anything is loaded, so that whoever waits knows that something happens.
   if (!flags.isSet('dry-run')) context.console.say(`dtrain: starting ${file}`);
@@ -29,18 +36,34 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const { console } = context;
   const printer = new RunPrinter(console, config);
   using stop = new StopOnSignal((line) => console.complain(line));
+  using server = metrics && (await context.run.openMetrics(metrics));
+  if (server) console.say(`metrics: ${server.url}`);
   const events = context.run.train(
     {
       ...options,
       ...(resume !== undefined && { resume: { from: resume || null } }),
-      onProgress: (progress) => !console.isJson && printer.progress(progress),
+      ...(profileSteps !== null && { profileSteps }),
+      onProgress: (progress) => {
+        server?.progress(progress);
+        if (!console.isJson) printer.progress(progress);
+      },
       say: (line) => console.say(line),
     },
     stop.signal,
   );
   for await (const event of events) {
+    server?.event(event);
     if (console.isJson) console.json(event);
     else printer.event(event);
   }
   return 0;
+}
+
+/** Undefined where nobody asked for metrics. */
+function metricsAddress(flags: Flags): MetricsAddress | undefined {
+  const port = flags.count('metrics-port', undefined, { min: 0, max: MAX_PORT });
+  const host = flags.text('metrics-host');
+  if (port === undefined && host !== undefined)
+    flags.fail('--metrics-host: expected --metrics-port beside it, got none.');
+  return port === undefined ? undefined : { host: host ?? '127.0.0.1', port };
 }

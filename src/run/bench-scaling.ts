@@ -4,12 +4,10 @@
  * Idea: each point is a process of its own (bench-step-process.ts), so that no point inherits the threads and caches of another.
  * Threads per worker are the same at every point: those of the largest.
  */
-import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { StepBench, StepBenchOptions } from './bench-step.js';
+import { benchStepApart } from './bench-step-apart.js';
 import { rounded } from './coordinator.js';
 import { availableCores } from './devices.js';
 
@@ -67,23 +65,12 @@ function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
   return { ...config, train: { ...config.train, threadsPerWorker } };
 }
 
-const run = promisify(execFile);
-
 async function measure(
   { config, configName, kind, steps, warmup }: ScalingBenchOptions,
   count: number,
 ): Promise<StepBench> {
-  const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
-  const options: StepBenchOptions = { config, configName, devices: { kind, count }, steps, warmup };
-  try {
-    const { stdout } = await run(process.execPath, [entry, JSON.stringify(options)], { maxBuffer: 2 ** 24 });
-    return JSON.parse(stdout) as StepBench;
-  } catch (error) {
-    const { stderr, message } = error as Error & { stderr?: string };
-    throw new DtrainError(
-      'DTRAIN_BENCH_FAILED',
-      ExitCode.workerFailed,
-      `bench scaling, ${count} workers: ${stderr?.trim() || message}`,
-    );
-  }
+  const outcome = await benchStepApart({ config, configName, devices: { kind, count }, steps, warmup });
+  if ('result' in outcome) return outcome.result;
+  const text = `bench scaling, ${count} workers: ${outcome.message}`;
+  throw new DtrainError('DTRAIN_BENCH_FAILED', ExitCode.workerFailed, text);
 }

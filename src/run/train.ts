@@ -22,11 +22,12 @@ import { checkSpace, pointTo, type RunFacts } from '../train/save-checkpoint.js'
 import { readState } from '../train/state-transfer.js';
 import { type Assembly, assemble, type ResumedParts } from './assemble.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
-import { type CarriedSteps, Coordinator, rounded, roundedDown } from './coordinator.js';
+import { type CarriedSteps, Coordinator, rounded, roundedDown, type SegmentResult } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
 import { writeDivergence } from './divergence.js';
 import { evaluateOnRanks } from './evaluation.js';
 import { endOfFinishedRun } from './finished-run.js';
+import { Profile } from './profile.js';
 import {
   checkDataSet,
   checkpointToResume,
@@ -69,6 +70,8 @@ export interface TrainOptions {
   readonly say?: (line: string) => void;
   /** Takes a line that people must see. */
   readonly warn?: (line: string) => void;
+  /** Write profile.json of the first so many steps (of this process). */
+  readonly profileSteps?: number;
   /** See AssembleOptions. */
   readonly explicitPlacement?: boolean;
   /** For a supervisor: told the run's folder once it is there, and how to read what the ranks do once they are. */
@@ -162,6 +165,7 @@ class TrainingRun {
   readonly #timetable: Timetable;
   readonly #saver: CheckpointSaver;
   readonly #generation: number;
+  readonly #profile: Profile | undefined;
   #step = 0;
   #lastGoodStep: number | undefined;
   #trainingSeconds = 0;
@@ -186,6 +190,8 @@ class TrainingRun {
     this.#saver = new CheckpointSaver(limitsOf(assembly.config.allReduce.timeoutSeconds).firstStepSeconds);
     this.#generation = (opened?.manifest.generation ?? 0) + 1;
     if (opened) this.#goOn(opened);
+    const { profileSteps } = options;
+    if (profileSteps) this.#profile = new Profile(directory.path, assembly.devices.names, this.#step, profileSteps);
   }
 
   /** Undefined where there is no checkpoint yet. */
@@ -194,6 +200,7 @@ class TrainingRun {
   }
 
   close(): void {
+    if (this.#profile) this.#writeProfile(this.#profile);
     this.#saver.close();
   }
 
@@ -232,6 +239,7 @@ class TrainingRun {
       const result = await this.#coordinator.runSegment(this.#step, end, this.#carried);
       yield* this.#savesSoFar();
       for (const line of result.warnings) this.#warn(line);
+      this.#addToProfile(result);
       const { event, step, seconds, stopRequested, losses, corrects } = result;
       this.#step = step;
       this.#trainingSeconds += seconds;
@@ -246,6 +254,19 @@ class TrainingRun {
       return stopRequested;
     } finally {
       clearInterval(timer);
+    }
+  }
+
+  #addToProfile({ ranks, losses }: SegmentResult): void {
+    if (this.#profile?.add({ step: this.#step, ranks, losses })) this.#writeProfile(this.#profile);
+  }
+
+  /** A profile that cannot be written ends no run. */
+  #writeProfile(profile: Profile): void {
+    try {
+      if (profile.write()) this.#options.say?.(`profile: ${profile.file} (for ui.perfetto.dev)`);
+    } catch (error) {
+      this.#warn((error as Error).message);
     }
   }
 
