@@ -43,7 +43,20 @@ type EventNamed<Name extends TrainEvent['event']> = Extract<TrainEvent, { readon
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 
 const EVENTS = {
-  run: ['event', 'runDir', 'version', 'devices', 'workers', 'globalBatch', 'parameters', 'normalization', 'config'],
+  run: [
+    'event',
+    'runDir',
+    'version',
+    'devices',
+    'workers',
+    'globalBatch',
+    'parameters',
+    'trainImages',
+    'testImages',
+    'totalSteps',
+    'normalization',
+    'config',
+  ],
   step: ['event', 'step', 'epoch', 'loss', 'trainAccuracy', 'learningRate', 'imagesPerSecond', 'seconds'],
   evaluation: ['event', 'step', 'epoch', 'testLoss', 'testAccuracy', 'images'],
   checkpoint: ['event', 'step', 'path'],

@@ -5,11 +5,11 @@
  */
 
 import { rowView } from '../collective/gradient-arena.js';
-import { readProgress } from '../collective/progress.js';
+import { type RankPhase, readProgress } from '../collective/progress.js';
 import { epochOfStep, lastStepOfEpoch } from '../config/derive.js';
 import { nowSeconds } from '../core/clock.js';
 import { internalError } from '../core/errors.js';
-import { PHASES, type PhaseSeconds, type StepEvent } from '../core/events.js';
+import { PHASES, type Phase, type PhaseSeconds, type StepEvent } from '../core/events.js';
 import { median } from '../core/statistics.js';
 import { sampleIds } from '../data/sampler.js';
 import { learningRateAt } from '../optim/schedule.js';
@@ -87,12 +87,13 @@ export class Coordinator {
     return { firstStep: step + 1, numSteps: end - step, ids, epochs: sampleEpochs, learningRates };
   }
 
-  /** The step that the slowest rank is in, and loss and accuracy of the last all-reduce, for a progress line. */
+  /** Steps that all ranks have finished, and loss and accuracy of the last all-reduce, for a progress line. */
   progress(): { step: number; loss: number; trainAccuracy: number } {
     const { arena, recorded } = this.#assembly;
     const { layout } = recorded.program;
     const row = rowView(arena, arena.shards);
-    const step = Math.min(...readProgress(arena).map((rank) => rank.step));
+    const isInStep = (phase: RankPhase) => PHASES.includes(phase as Phase);
+    const step = Math.min(...readProgress(arena).map(({ step, phase }) => (isInStep(phase) ? step - 1 : step)));
     return { step, loss: row[layout.loss]!, trainAccuracy: row[layout.correct]! };
   }
 

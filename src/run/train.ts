@@ -167,6 +167,9 @@ class TrainingRun {
   readonly #generation: number;
   readonly #profile: Profile | undefined;
   #step = 0;
+  /** Of this process: steps that were finished before it, and the first progress that was seen. */
+  #firstStep = 0;
+  #firstSeen: { readonly step: number; readonly atSeconds: number } | undefined;
   #lastGoodStep: number | undefined;
   #trainingSeconds = 0;
   #earlierWallSeconds = 0;
@@ -223,6 +226,7 @@ class TrainingRun {
   #goOn({ state }: OpenCheckpoint): void {
     const { progress } = state;
     this.#step = state.step;
+    this.#firstStep = state.step;
     this.#lastGoodStep = state.step;
     this.#trainingSeconds = progress.trainingSeconds;
     this.#earlierWallSeconds = progress.wallSeconds;
@@ -372,6 +376,9 @@ class TrainingRun {
       workers: devices.names.length,
       globalBatch: config.train.globalBatch,
       parameters: model.numParameters,
+      trainImages: data.train.count,
+      testImages: data.test.count,
+      totalSteps: this.#timetable.totalSteps,
       normalization: data.normalization,
       config,
     };
@@ -421,12 +428,19 @@ class TrainingRun {
 
   #showProgress(): void {
     const { step, loss, trainAccuracy } = this.#coordinator.progress();
-    if (step === 0) return;
+    if (step <= this.#firstStep) return;
     const { globalBatch } = this.#assembly.config.train;
-    const imagesPerSecond = this.#imagesPerSecond();
+    const imagesPerSecond = this.#imagesPerSecond() || this.#firstRate(step);
     const epoch = epochOfStep(step, globalBatch, this.#assembly.data.train.count);
     const { totalSteps } = this.#timetable;
     this.#options.onProgress?.({ step, totalSteps, epoch, loss, trainAccuracy, imagesPerSecond });
+  }
+
+  /** Of the first segment while it runs, without its first step, which is slower; 0 where that is all there is. */
+  #firstRate(step: number): number {
+    this.#firstSeen ??= { step, atSeconds: nowSeconds() };
+    const seconds = nowSeconds() - this.#firstSeen.atSeconds;
+    return seconds > 0 ? ((step - this.#firstSeen.step) * this.#assembly.config.train.globalBatch) / seconds : 0;
   }
 
   /** Over all steps of the run; 0 before the first. */
