@@ -9,15 +9,8 @@ import { after, test } from 'node:test';
 import { startEngine } from '../src/graph/engine.js';
 import { softmaxCrossEntropy } from '../src/graph/fused-ops.js';
 import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, tf } from '../src/graph/tfjs.js';
-import {
-  batchNorm,
-  conv2d,
-  dense,
-  globalAveragePool,
-  maxPool3x3,
-  padChannels,
-  subsample,
-} from '../src/model/layers.js';
+import { subsample } from '../src/model/convolution.js';
+import { batchNorm, conv2d, dense, globalAveragePool, maxPool3x3, padChannels } from '../src/model/layers.js';
 import { type ModelFunction, TrainingNet } from '../src/model/net.js';
 import { liveHandles } from '../src/tensorflow/tensor-handle.js';
 import { assertClose } from './support/assert-close.js';

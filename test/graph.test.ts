@@ -484,8 +484,8 @@ const EXPECTED_COUNTS = {
     'ReadVariableOp 59, Relu 19, ReluGrad 19, Reshape 66, Slice 4, SoftmaxCrossEntropyWithLogits 1, ' +
     'SplitV 2, Sub 6, Sum 1',
   update:
-    'Add 59, AssignSubVariableOp 1, Const 123, Mul 60, Placeholder 122, ReadVariableOp 60, Reshape 60, ' +
-    'ResourceApplyMomentum 59, SplitV 1, Sub 1, Unpack 1',
+    'Add 59, AssignSubVariableOp 1, Const 241, Mul 60, Placeholder 122, ReadVariableOp 60, Reshape 60, ' +
+    'ResourceApplyMomentum 59, Slice 60, Sub 1, Unpack 1',
   evaluate:
     'Add 11, ArgMax 1, AvgPool 2, BatchMatMulV2 1, Cast 4, Const 31, Conv2D 19, FusedBatchNormV3 19, ' +
     'GatherV2 2, Greater 1, Max 1, Mean 1, Mul 2, OneHot 2, PadV2 4, Placeholder 63, ReadVariableOp 60, Relu 19, ' +

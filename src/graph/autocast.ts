@@ -36,7 +36,14 @@ const FOLLOWING: Readonly<Record<string, readonly number[]>> = {
 
 /** Indices of the inputs to cast to bfloat16; undefined where the operation stays float32. */
 export function lowPrecisionInputs(type: string, inputs: readonly GraphValue[]): readonly number[] | undefined {
+  if (type === 'ConcatV2') return concatInputs(inputs);
   const following = FOLLOWING[type];
   if (!following) return ALWAYS[type];
   return following.some((i) => inputs[i]?.dtype === DType.bfloat16) ? following : undefined;
+}
+
+/** What is concatenated (all but the axis, which comes last), if all of it is bfloat16 already. */
+function concatInputs(inputs: readonly GraphValue[]): readonly number[] | undefined {
+  const parts = inputs.slice(0, -1);
+  return parts.every(({ dtype }) => dtype === DType.bfloat16) ? [...parts.keys()] : undefined;
 }

@@ -24,26 +24,8 @@ export function conv2d(net: Net, name: string, xNHWC: Tensor4D, options: ConvOpt
   const channels = xNHWC.shape[3];
   const deviation = Math.sqrt(2 / (size * size * channels));
   const kernelHWIO = net.parameter(`${name}.weight`, [size, size, channels, filters], { deviation }) as Tensor4D;
-  const y =
-    stride === 1
-      ? tf.conv2d(xNHWC, kernelHWIO, 1, 'same')
-      : tf.conv2d(padSpatially(xNHWC, size, stride), kernelHWIO, stride, 'valid');
+  const y = net.convolve(xNHWC, kernelHWIO, stride);
   return bias ? tf.add(y, net.parameter(`${name}.bias`, [filters], { value: 0 })) : y;
-}
-
-/**
- * Zeros around an image, as many as a strided window reads when PyTorch pads it by (size − 1) / 2 on each side. TensorFlow's SAME would
- * shift the windows, and its explicit padding keeps the gradients from oneDNN, which is slower by far.
- */
-function padSpatially(xNHWC: Tensor4D, size: number, stride: number): Tensor4D {
-  const before = (size - 1) / 2;
-  const after = (extent: number) => {
-    const windows = Math.floor((extent - 1) / stride) + 1;
-    return Math.max(0, (windows - 1) * stride + size - extent - before);
-  };
-  const [, height, width] = xNHWC.shape;
-  if (before === 0) return xNHWC;
-  return tf.pad4d(xNHWC, [NO_PADDING, [before, after(height)], [before, after(width)], NO_PADDING]);
 }
 
 const NO_PADDING: [number, number] = [0, 0];
@@ -85,11 +67,6 @@ export function maxPool3x3(xNHWC: Tensor4D): Tensor4D {
 /** Maximum pooling over squares of `size` without overlap; what does not fill a square at the right and bottom is left out. */
 export function maxPool(xNHWC: Tensor4D, size: number): Tensor4D {
   return tf.maxPool(xNHWC, size, size, 'valid');
-}
-
-/** Every second pixel in height and width: a 1×1 average pool with stride 2, whose gradient tfjs has. */
-export function subsample(xNHWC: Tensor4D, stride: number): Tensor4D {
-  return stride === 1 ? xNHWC : tf.avgPool(xNHWC, 1, stride, 'valid');
 }
 
 /** Zeros for channels that `x` does not have yet, the same number before and after its own. */

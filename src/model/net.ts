@@ -10,6 +10,7 @@ import { internalError } from '../core/errors.js';
 import { type Shape, sameShape, shapeText } from '../core/shape.js';
 import { batchNormInference, batchNormTraining } from '../graph/fused-ops.js';
 import { type Tensor, type Tensor1D, type Tensor4D, tf } from '../graph/tfjs.js';
+import { convolve, convolveInTraining } from './convolution.js';
 
 /** How a parameter starts: normal with this standard deviation, or all the same. */
 export type Initial = { readonly deviation: number } | { readonly value: number };
@@ -40,6 +41,8 @@ export interface Net {
   parameter(name: string, shape: Shape, initial: Initial): Tensor;
   /** In training sets a `rate` of the elements to 0 and divides the others by 1 - rate (Srivastava et al. 2014); else `x` itself. */
   dropout<T extends Tensor>(x: T, rate: number): T;
+  /** Convolution padded by (size − 1) / 2 on each side; the form of it that is fast in this use. */
+  convolve(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number): Tensor4D;
   /** Batch normalisation of layer `name`: with the batch's statistics in training, with the running ones in evaluation. */
   normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D;
 }
@@ -68,6 +71,10 @@ export class DescribingNet implements Net {
 
   dropout<T extends Tensor>(x: T): T {
     return x;
+  }
+
+  convolve(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number): Tensor4D {
+    return convolve(xNHWC, kernelHWIO, stride);
   }
 
   normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
@@ -100,6 +107,7 @@ abstract class BoundNet implements Net {
   }
 
   abstract dropout<T extends Tensor>(x: T, rate: number): T;
+  abstract convolve(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number): Tensor4D;
   abstract normalize(name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D;
 }
 
@@ -125,6 +133,10 @@ export class TrainingNet extends BoundNet {
     return tf.mul(x, tf.mul(kept, 1 / (1 - rate))) as T;
   }
 
+  convolve(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number): Tensor4D {
+    return convolveInTraining(xNHWC, kernelHWIO, stride);
+  }
+
   normalize(_name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {
     const { y, meanC, varianceC } = batchNormTraining(xNHWC, scaleC, offsetC, BATCH_NORM_EPSILON);
     this.batchStatistics.push({ meanC, varianceC });
@@ -144,6 +156,10 @@ export class EvaluationNet extends BoundNet {
 
   dropout<T extends Tensor>(x: T): T {
     return x;
+  }
+
+  convolve(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number): Tensor4D {
+    return convolve(xNHWC, kernelHWIO, stride);
   }
 
   normalize(_name: string, xNHWC: Tensor4D, scaleC: Tensor1D, offsetC: Tensor1D): Tensor4D {

@@ -7,7 +7,8 @@
  * grow); a last activation follows the last unit. A projection is a 1×1 convolution alone.
  */
 import { type Tensor4D, tf } from '../graph/tfjs.js';
-import { batchNorm, conv2d, dense, globalAveragePool, padChannels, subsample } from './layers.js';
+import { subsample } from './convolution.js';
+import { batchNorm, conv2d, dense, globalAveragePool, padChannels } from './layers.js';
 import type { ModelFunction, Net } from './net.js';
 import type { Shortcut } from './resnet.js';
 

@@ -6,7 +6,8 @@
  * Parameter names are torchvision's, so that weights pass between the two.
  */
 import { type Tensor4D, tf } from '../graph/tfjs.js';
-import { batchNorm, conv2d, dense, globalAveragePool, maxPool3x3, padChannels, subsample } from './layers.js';
+import { subsample } from './convolution.js';
+import { batchNorm, conv2d, dense, globalAveragePool, maxPool3x3, padChannels } from './layers.js';
 import type { ModelFunction, Net } from './net.js';
 
 /**
