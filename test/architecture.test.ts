@@ -42,6 +42,7 @@ const DOORS: Readonly<Record<string, string>> = {
   '@napi-rs/lzma': 'data/xz.ts',
   '@tensorflow/tfjs': 'graph/',
   '@tensorflow/tfjs-node-gpu': 'graph/',
+  hyparquet: 'data/parquet.ts',
   koffi: 'tensorflow/c-api.ts',
   'modern-tar': 'data/archive.ts',
   msgpackr: 'train/state-file.ts',
