@@ -10,7 +10,7 @@ const config = loadConfig({ file: 'resnet20', overrides });
 const stop = new AbortController();
 
 try {
-  for await (const event of train({ config, devices: null, runDir: null, configName: 'stop-early' }, stop.signal)) {
+  for await (const event of train(config, { name: 'stop-early', signal: stop.signal })) {
     if (event.event !== 'step') continue;
     console.log(`step ${event.step}: loss ${event.loss.toFixed(3)}`);
     if (event.step >= 20) stop.abort();

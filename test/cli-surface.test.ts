@@ -13,6 +13,7 @@ const SURFACE: Readonly<Record<string, readonly string[]>> = {
     'cpus',
     'run-dir',
     'resume',
+    'max-restarts',
     'profile',
     'metrics-port',
     'metrics-host',

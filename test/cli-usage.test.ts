@@ -40,8 +40,11 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
   ['-g 3', 'unknown flag -g.', 'train'],
   ['--no-json', 'unknown flag --no-json.', 'train'],
   ['--train.seed=3', 'unknown flag --train.seed: a key of the configuration has no dashes: train.seed=VALUE', 'train'],
-  ['--max-restarts 2', 'unknown flag --max-restarts: not in this version yet.', 'train'],
-  ['--max-restarts 3', 'unknown flag --max-restarts: not in this version yet.', 'train'],
+  [
+    '--config quickstart --max-restarts many',
+    '--max-restarts: expected a whole number from 0 to 1000, got "many".',
+    'train',
+  ],
   [
     '--hosts a:1,b:1 --host-rank 0',
     'unknown flag --hosts: not in this version yet.\nunknown flag --host-rank: not in this version yet.',

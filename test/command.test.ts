@@ -87,7 +87,10 @@ test(
   ALARM,
   async () => {
     const env = { DTRAIN_FAULT: 'throw:rank=1,step=2,phase=compute' };
-    const { child, finished } = start([...TRAIN, '--cpus', '2', '--json', 'checkpoint.everySteps=1'], env);
+    const { child, finished } = start(
+      [...TRAIN, '--cpus', '2', '--json', '--max-restarts', '0', 'checkpoint.everySteps=1'],
+      env,
+    );
     let lastOutput = Number.NaN;
     child.stdout!.on('data', () => (lastOutput = nowSeconds()));
     const { exitCode, events } = await finished;
@@ -97,7 +100,7 @@ test(
       event: 'error',
       code: 'DTRAIN_WORKER_FAILED',
       exitCode: 10,
-      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. No checkpoint was saved yet.',
+      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. Last good checkpoint: step 1.',
       rank: 1,
       step: 2,
     });

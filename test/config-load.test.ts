@@ -208,11 +208,6 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     ],
   ],
   [
-    'later: module',
-    'model: {module: ./net.mjs}\n',
-    ['run.yaml:1:17 model.module: expected null, got "./net.mjs". A network of your own is not in this version yet.'],
-  ],
-  [
     'later: all-reduce',
     'allReduce: {kind: tensorflow, dtype: bfloat16}\n',
     [

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startEngine } from '../src/graph/engine.js';
+import { withRandomKey } from '../src/graph/random-ops.js';
 import { type Tensor, tf } from '../src/graph/tfjs.js';
 import { EvaluationNet, TrainingNet } from '../src/model/net.js';
-import { dropoutDraws } from '../src/train/step-program.js';
 import { floats, integers, record, run } from './support/recorded-function.js';
 import { CPU_0, testRuntime } from './support/test-runtime.js';
 
@@ -13,8 +13,8 @@ const SIZE = 4000;
 const RATE = 0.25;
 
 const step = record(engine, [integers([0, 0]), floats(new Array(SIZE).fill(2))], ([key, x]) => {
-  const net = new TrainingNet([], [], dropoutDraws(engine, key!.value()));
-  return [net.dropout(x!.value(), RATE), net.dropout(x!.value(), RATE)];
+  const net = new TrainingNet([], []);
+  return withRandomKey(key!.value(), () => [net.dropout(x!.value(), RATE), net.dropout(x!.value(), RATE)]);
 });
 
 const dropped = (key: readonly number[]) =>

@@ -418,8 +418,8 @@ test('a shape that depends on values is told', () => {
   const { exitCode, message } = errorOf(() => record(engine, [x1], ([x]) => [tf.unique(x!.value()).values]));
   assert.equal(exitCode, 3);
   assert.equal(
-    message,
-    'recording UniqueV2: its output has a shape that is known only when it runs; a recorded step has fixed shapes. ' +
+    message.replace(/ \(file:[^)]*graph\.test\.js:\d+:\d+\)/, ' (HERE)'),
+    'recording UniqueV2 (HERE): its output has a shape that is known only when it runs; a recorded step has fixed shapes. ' +
       'Use tf.where, or move it out of the step.',
   );
 });

@@ -313,7 +313,7 @@ test('weights that do not fit are told, each with what was expected', () => {
       '  fc.weight: expected [10,2], got nothing\n' +
       '  bn1.running_mean: expected F32, got F64\n' +
       '  layer9.weight: expected nothing, got [4]\n' +
-      'Choose the model they were made for, with model.name, model.stem and model.shortcut.',
+      'Choose the model they were made for, with model.name, model.stem, model.shortcut or model.module.',
   );
 });
 

@@ -51,7 +51,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'train',
     words: '[overrides..]',
     usage:
-      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--profile STEPS] [--metrics-port N [--metrics-host ADDRESS]] [--json] [--quiet] [--dry-run]',
+      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--max-restarts N] [--profile STEPS] [--metrics-port N [--metrics-host ADDRESS]] [--json] [--quiet] [--dry-run]',
     describe: 'trains a model (the default command)',
     flags: {
       config,
@@ -63,6 +63,10 @@ export const COMMANDS: readonly Command[] = [
         isOptional: true,
         describe:
           'goes on from a checkpoint: the one named, else the last one in --run-dir or of the newest run of this configuration',
+      },
+      'max-restarts': {
+        value: 'N',
+        describe: 'how often a run that failed goes on from its last checkpoint, without a new one between (3)',
       },
       profile: { value: 'STEPS', describe: 'writes RUN/profile.json: what each worker does in the first steps' },
       'metrics-port': { value: 'N', describe: 'serves the newest figures there, as Prometheus reads them' },

@@ -1,6 +1,8 @@
 /** `dtrain train --dry-run`: what would run, from the configuration and the machine's cores alone. Touches neither TensorFlow nor data. */
+
 import os from 'node:os';
 import { deriveBatch, deriveSteps, fittingWorkers } from '../config/derive.js';
+import { modelName } from '../config/model-name.js';
 import type { TrainOptions } from '../run/train.js';
 import type { Context } from './context.js';
 import { countText } from './number-text.js';
@@ -23,7 +25,7 @@ export function dryRun(
     console.json({
       dryRun: true,
       config: configName,
-      model: model.name,
+      model: modelName(model),
       devices,
       ...batch,
       globalBatch: train.globalBatch,
@@ -35,7 +37,7 @@ export function dryRun(
   }
   const { world, shards, shardBatch, localBatch, threadsPerWorker } = batch;
   const lines = [
-    ['model', `${model.name}, ${train.precision}`],
+    ['model', `${modelName(model)}, ${train.precision}`],
     ['devices', devicesAsked(devices, workers)],
     ['batch', `${train.globalBatch} images: ${world} x ${localBatch}, in ${shards} logical shards of ${shardBatch}`],
     ['threads', `${threadsPerWorker} a worker, of ${cores} cores`],

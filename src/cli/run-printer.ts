@@ -6,6 +6,7 @@
  * Must stay true: drawing costs a run nothing that grows with its steps; only the closing lines go to standard output.
  */
 
+import { modelName } from '../config/model-name.js';
 import type { RunConfig } from '../config/schema.js';
 import { nowSeconds } from '../core/clock.js';
 import type { EndEvent, EvaluationEvent, RunStartEvent, StepEvent, TrainEvent } from '../core/events.js';
@@ -78,10 +79,12 @@ export class RunPrinter {
     else console.say(this.#progressParts(progress).join('  '));
   }
 
+  /** Once: a run that was restarted goes on. */
   #header({ version, runDir, devices, parameters, ...event }: RunStartEvent): void {
+    if (this.#runDir !== '') return;
     this.#runDir = runDir;
     const { model, train, data } = { ...this.#config, ...(event.config as Partial<RunConfig>) };
-    const name = this.#console.styled('bold', model.name);
+    const name = this.#console.styled('bold', modelName(model));
     const row = (word: string, text: string) => this.#console.say(`  ${word.padEnd(9)}${text}`);
     this.#console.say(`dtrain ${version}: ${name}, ${countText(parameters)} parameters, ${train.precision}`);
     row('devices', devicesText(devices));
@@ -140,7 +143,7 @@ export class RunPrinter {
     this.#console.out(`report: ${this.#runDir}/report.html`);
     this.#console.out(`next: dtrain eval ${this.#runDir}`);
     this.#console.out(`      dtrain predict ${this.#runDir} IMAGE...`);
-    this.#console.out(`      dtrain export ${this.#runDir} --format onnx --out ${this.#config.model.name}.onnx`);
+    this.#console.out(`      dtrain export ${this.#runDir} --format onnx --out ${modelName(this.#config.model)}.onnx`);
   }
 
   /** As much as fits in `columns`, the most wanted first; the rest of the line becomes a bar. */

@@ -1,6 +1,7 @@
 /**
- * `dtrain train`: trains, prints events for people or programs, and turns signals into a stop after the step.
- * Must stay true: the flags are checked before the schema is loaded, and everything is checked before TensorFlow is.
+ * `dtrain train`: trains in a process of its own (run/supervise.ts), prints events for people or programs, and turns signals into a stop
+ * after the step, or at once.
+ * Must stay true: the flags are checked before the schema is loaded; nothing that loads native code is imported here.
  */
 import os from 'node:os';
 import type { MetricsAddress } from '../run/metrics-server.js';
@@ -10,6 +11,9 @@ import { RunPrinter } from './run-printer.js';
 import { StopOnSignal } from './stop-on-signal.js';
 import { wordMeant } from './word-meant.js';
 
+/** In a row, without a new checkpoint between them. */
+const DEFAULT_RESTARTS = 3;
+const MAX_RESTARTS = 1000;
 /** A step of a rank is six spans of the picture. */
 const MAX_PROFILE_STEPS = 10_000;
 const MAX_PORT = 65_535;
@@ -20,22 +24,27 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const file = flags.required('config', 'to begin, dtrain --config quickstart');
   const runDir = flags.text('run-dir') ?? null;
   const resume = flags.optionalText('resume');
+  const maxRestarts = flags.count('max-restarts', DEFAULT_RESTARTS, { min: 0, max: MAX_RESTARTS });
+  const isDry = flags.isSet('dry-run');
   const profileSteps = flags.count('profile', null, { min: 1, max: MAX_PROFILE_STEPS });
   const metrics = metricsAddress(flags);
 
-  // Before anything is loaded, so that whoever waits knows that something happens.
-  if (!flags.isSet('dry-run')) context.console.say(`dtrain: starting ${file}`);
+  const { console } = context;
+  using stop = new StopOnSignal((line) => console.complain(line));
+  if (!isDry) {
+    // Before anything is loaded, so that whoever waits knows that something happens.
+    console.say(`dtrain: starting ${file}`);
+    await context.run.prepareTraining();
+  }
   const { configName, loadConfig } = await import('../config/load.js');
   const { deriveBatch } = await import('../config/derive.js');
   const config = loadConfig({ file, overrides });
   if (devices !== null)
     deriveBatch(config, { workers: devices.count, device: devices.kind, cores: os.availableParallelism() });
   const options = { config, devices, runDir, configName: configName(file) };
-  if (flags.isSet('dry-run')) return (await import('./dry-run.js')).dryRun(options, context);
+  if (isDry) return (await import('./dry-run.js')).dryRun(options, context);
 
-  const { console } = context;
   const printer = new RunPrinter(console, config);
-  using stop = new StopOnSignal((line) => console.complain(line));
   using server = metrics && (await context.run.openMetrics(metrics));
   if (server) console.say(`metrics: ${server.url}`);
   const events = context.run.train(
@@ -48,8 +57,10 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
         if (!console.isJson) printer.progress(progress);
       },
       say: (line) => console.say(line),
+      warn: (line) => console.complain(line),
     },
     stop.signal,
+    { atOnce: stop.atOnce, maxRestarts },
   );
   for await (const event of events) {
     server?.event(event);

@@ -52,6 +52,8 @@ export const RankWord = {
   phase: 2,
   /** When the rank entered this phase: milliseconds of the process clock, modulo 2^32. */
   since: 3,
+  /** 1 where the rank's chunk of the last result has a value that is not finite. */
+  notFinite: 4,
 } as const;
 
 /** Index of the first control word of `rank`. */

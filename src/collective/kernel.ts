@@ -14,7 +14,13 @@ export type MeanOfRows = (
   result: number,
 ) => void;
 
-export function instantiateMeanOfRows(memory: WebAssembly.Memory): MeanOfRows {
+export interface Kernel {
+  readonly meanOfRows: MeanOfRows;
+  /** 1 where all floats at bytes [start, end) of the memory are finite, else 0. Both are multiples of 64. */
+  readonly areFinite: (start: number, end: number) => number;
+}
+
+export function instantiateKernel(memory: WebAssembly.Memory): Kernel {
   const module = new WebAssembly.Module(fs.readFileSync(new URL('all-reduce.wasm', import.meta.url)));
-  return new WebAssembly.Instance(module, { env: { memory } }).exports['meanOfRows'] as MeanOfRows;
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernel;
 }

@@ -12,9 +12,22 @@
 import { internalError } from '../core/errors.js';
 import { ALIGNMENT_BYTES } from '../core/shared-memory.js';
 import { Barrier } from './barrier.js';
-import { type ArenaSpec, controlWords, rowBytes, rowOffset, rowStride, rowView, SharedWord } from './gradient-arena.js';
-import { instantiateMeanOfRows } from './kernel.js';
+import {
+  type ArenaSpec,
+  controlWords,
+  RankWord,
+  rankWords,
+  rowBytes,
+  rowOffset,
+  rowStride,
+  rowView,
+  SharedWord,
+} from './gradient-arena.js';
+import { instantiateKernel } from './kernel.js';
 import { poisonWords, progressOfRank, type RankPhase, writeProgress } from './progress.js';
+
+/** Of the result: looked at for values that are not finite while it is still in the cache of its core. */
+const BLOCK_BYTES = 2 ** 16;
 
 export class RankGroup {
   readonly rank: number;
@@ -42,10 +55,19 @@ export class RankGroup {
     this.#rows = Array.from({ length: shards }, (_, shard) => rowView(spec, shard));
     this.#barrier = new Barrier(this.#words, rank, world);
 
-    const meanOfRows = instantiateMeanOfRows(memory);
+    const { meanOfRows, areFinite } = instantiateKernel(memory);
     const stride = rowStride(spec);
     const { start, end } = chunkOfRank(rank, world, rowBytes(spec));
-    this.#meanOfOwnChunk = () => meanOfRows(rowOffset(spec, 0), stride, shards, start, end, rowOffset(spec, shards));
+    const [rows, result] = [rowOffset(spec, 0), rowOffset(spec, shards)];
+    this.#meanOfOwnChunk = () => {
+      let notFinite = 0;
+      for (let from = start; from < end; from += BLOCK_BYTES) {
+        const to = Math.min(end, from + BLOCK_BYTES);
+        meanOfRows(rows, stride, shards, from, to, result);
+        notFinite |= 1 - areFinite(result + from, result + to);
+      }
+      Atomics.store(this.#words, rankWords(rank) + RankWord.notFinite, notFinite);
+    };
   }
 
   /** The row of a logical shard. Write only those of the rank's own shards, and only between two all-reduces. */
@@ -58,6 +80,14 @@ export class RankGroup {
     this.#arrivedLast = this.#barrier.meet('all-reduce', this.timeoutSeconds);
     this.#meanOfOwnChunk();
     this.#barrier.meet('all-reduce', this.timeoutSeconds);
+  }
+
+  /** Whether all values of the last result are finite; all ranks see the same. */
+  get resultIsFinite(): boolean {
+    for (let rank = 0; rank < this.world; rank++) {
+      if (Atomics.load(this.#words, rankWords(rank) + RankWord.notFinite) !== 0) return false;
+    }
+    return true;
   }
 
   /** Whether this rank was the last to come to the last all-reduce: then the time it spent there holds no waiting for others. */
@@ -86,6 +116,11 @@ export class RankGroup {
   /** The step that this rank is in, or was in last. */
   get step(): number {
     return progressOfRank(this.#words, this.rank).step;
+  }
+
+  /** Whether the main thread has asked to stop by now; other ranks may not have seen it yet. */
+  get stopAsked(): boolean {
+    return Atomics.load(this.#words, SharedWord.stopRequest) === 1;
   }
 
   /** Whether the main thread asked to stop; all ranks see the same value from one meeting to the next. */

@@ -195,10 +195,9 @@ export const runConfigSchema = section('A run of dtrain.', {
         "A safetensors file of first weights, with torchvision's names and layouts. Null: He initialisation from train.seed.",
       ),
       module: key(
-        only(null),
+        orNull(text),
         null,
-        'A network in a file of your own.',
-        laterWhen(isOther, 'A network of your own is not in this version yet.'),
+        'A network in a file of your own, in place of model.name: an ES module that exports a function `model`, or one by default, which returns a tf.LayersModel or a function of tfjs tensors (docs/models.md). Null: the one of model.name.',
       ),
     }),
   ),

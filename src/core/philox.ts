@@ -7,7 +7,7 @@
  */
 
 /** What a stream of random numbers is for; streams of different purposes never share numbers. */
-export const Purpose = { shuffle: 1, augmentation: 2, initialization: 3, synthetic: 4, dropout: 5 } as const;
+export const Purpose = { shuffle: 1, augmentation: 2, initialization: 3, synthetic: 4, dropout: 5, module: 6 } as const;
 export type Purpose = (typeof Purpose)[keyof typeof Purpose];
 
 export type Words4 = [number, number, number, number];

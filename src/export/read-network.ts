@@ -89,7 +89,20 @@ class Reader {
   read(node: RecordedNode): void {
     if (node.type === 'Placeholder') return;
     if (node.values) this.#constants.set(node.outputs[0]!, node.values);
+    else if (this.#isAlias(node)) return;
     else this.#add(node.outputs[0]!, this.#body(node));
+  }
+
+  /** A reshape that only adds or leaves out extents of 1, as around tfjs's matrix products: what was read is what is given. */
+  #isAlias({ type, inputs, outputs }: RecordedNode): boolean {
+    const [x, y] = [inputs[0]!, outputs[0]!];
+    const extents = ({ shape }: GraphValue) => shape.filter((extent) => extent !== 1).join();
+    if (type !== 'Reshape' || extents(x) !== extents(y)) return false;
+    const weight = this.#weights.get(x);
+    const layer = this.#layerOf.get(x);
+    if (weight) this.#weights.set(y, weight);
+    if (layer !== undefined) this.#layerOf.set(y, layer);
+    return weight !== undefined || layer !== undefined;
   }
 
   layersUpTo(result: GraphValue): readonly Layer[] {
@@ -100,7 +113,8 @@ class Reader {
   #add(value: GraphValue, body: Body): void {
     this.#layerOf.set(value, this.#layers.length);
     const name = `${body.op}_${this.#layers.length}`;
-    this.#layers.push({ ...body, name, shape: value.shape.slice(1) } as Layer);
+    const shape = value.shape.length === 3 ? value.shape.slice(-1) : value.shape.slice(1); // [1, N, C]: rows of a matrix product
+    this.#layers.push({ ...body, name, shape } as Layer);
   }
 
   #body(node: RecordedNode): Body {

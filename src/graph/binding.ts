@@ -15,8 +15,10 @@ import { TENSORFLOW_VERSION } from '../tensorflow/install-manifest.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { TensorHandle, tensorFrom } from '../tensorflow/tensor-handle.js';
 import { GraphValue } from './graph-value.js';
+import { withoutRandom } from './random-source.js';
 import type { Recording } from './recording.js';
 import type { TensorMetadata } from './tfjs.js';
+import { placeInUserCode } from './user-code.js';
 
 /** Values from JavaScript, with what they became so far. */
 interface HostValue {
@@ -48,19 +50,19 @@ export class Binding {
   readonly TF_Version = TENSORFLOW_VERSION;
 
   readonly #runtime: Runtime;
-  readonly #device: string;
+  /** Where eager operations run. */
+  readonly device: string;
   readonly #entries = new Map<number, Entry>();
   #nextId = 0;
   #recording: Recording | undefined;
 
-  /** Eager operations run on the device called `device`. */
   constructor(runtime: Runtime, device: string) {
     this.#runtime = runtime;
-    this.#device = device;
+    this.device = device;
   }
 
   isUsingGpuDevice(): boolean {
-    return this.#device.includes('GPU');
+    return this.device.includes('GPU');
   }
 
   getNumOfTensors(): number {
@@ -77,7 +79,7 @@ export class Binding {
     if (this.#recording) throw internalError('a recording began inside another');
     this.#recording = recording;
     try {
-      return build();
+      return withoutRandom(build);
     } finally {
       this.#recording = undefined;
     }
@@ -128,10 +130,22 @@ export class Binding {
       return entry;
     }
     if (entry instanceof TensorHandle) return recording.constant(entry.read(), entry.shape, entry.dtype);
+    const standIn = recording.standIn(entry.values);
+    if (standIn) return standIn;
     if (entry.constant?.recording !== recording) {
       entry.constant = recording.constant(entry.values, entry.shape, entry.dtype);
     }
     return entry.constant;
+  }
+
+  /** The tensor behind a tfjs id, for a function that runs eagerly. Borrowed. */
+  handle(id: number): TensorHandle {
+    return this.#handle(id);
+  }
+
+  /** An output of such a function as a tfjs id; takes ownership. */
+  adopt(handle: TensorHandle): TensorMetadata {
+    return { id: this.#keep(handle), shape: handle.shape, dtype: handle.dtype };
   }
 
   loadSavedModel(): never {
@@ -165,15 +179,15 @@ export class Binding {
     numOutputs: number,
   ): TensorMetadata[] {
     const inputs = ids.map((id) => this.#handle(id));
-    const outputs = execute(this.#runtime, { name, inputs, attributes, device: this.#device, numOutputs });
-    return outputs.map((handle) => ({ id: this.#keep(handle), shape: handle.shape, dtype: handle.dtype }));
+    const outputs = execute(this.#runtime, { name, inputs, attributes, device: this.device, numOutputs });
+    return outputs.map((handle) => this.adopt(handle));
   }
 
   #handle(id: number): TensorHandle {
     const entry = this.#find(id);
     if (entry instanceof GraphValue) throw foreignValue();
     if (entry instanceof TensorHandle) return entry;
-    entry.handle ??= tensorFrom(this.#runtime, this.#device, entry.values, entry.shape, entry.dtype);
+    entry.handle ??= tensorFrom(this.#runtime, this.device, entry.values, entry.shape, entry.dtype);
     return entry.handle;
   }
 
@@ -212,23 +226,9 @@ function valuesOf(values: unknown, dtype: DType): Values | undefined {
   return dtype === DType.int32 ? Int32Array.from(values as number[]) : Uint8Array.from(values as number[]);
 }
 
-const STACK_FRAMES = 50;
-
-/** The line of the user's code that asked for a value: the first frame outside of packages, of dtrain itself and of JavaScript's own. */
-function callerLine(): string {
-  const own = new URL('..', import.meta.url).href;
-  const foreign = ['node_modules', own, 'node:', '(<anonymous>)'];
-  const usualFrames = Error.stackTraceLimit;
-  Error.stackTraceLimit = STACK_FRAMES; // tfjs alone takes the usual ten
-  const frames = (new Error().stack ?? '').split('\n').slice(1);
-  Error.stackTraceLimit = usualFrames;
-  const frame = frames.find((line) => !foreign.some((part) => line.includes(part)));
-  return frame ? ` (${frame.trim().replace(/^at /, '')})` : '';
-}
-
 function readWhileRecording(): DtrainError {
   const message =
-    `recording step: a value is read with dataSync(), data(), array() or print()${callerLine()}; ` +
+    `recording step: a value is read with dataSync(), data(), array() or print()${placeInUserCode()}; ` +
     'a recorded step has no values yet. Use tf.where, or move the read out of the step.';
   return new DtrainError('DTRAIN_READ_WHILE_RECORDING', ExitCode.configuration, message);
 }

@@ -10,12 +10,16 @@ import { internalError } from '../core/errors.js';
 import type { Shape } from '../core/shape.js';
 import { type Attribute, attr } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
+import { execute } from '../tensorflow/execute.js';
 import type { Operation } from '../tensorflow/graph-builder.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { Binding } from './binding.js';
 import { installFusedOps } from './fused-ops.js';
 import { GraphValue } from './graph-value.js';
+import { installLayerHooks } from './layer-hooks.js';
 import { installOverrides } from './overrides.js';
+import { installRandomOps } from './random-ops.js';
+import { installRecordedOptimizers } from './recorded-optimizers.js';
 import { type Precision, type RecordedNode, type RecordedOperation, Recording } from './recording.js';
 import { type NodeBackend, registerBackend, type Tensor, tf } from './tfjs.js';
 
@@ -36,6 +40,8 @@ export interface Built {
   readonly outputs: readonly Tensor[];
   /** Operations that must run though nothing depends on them. */
   readonly effects?: readonly Operation[];
+  /** Inputs that came up while recording (see lateInput), in the order in which they follow the others. */
+  readonly lateInputs?: readonly GraphValue[];
 }
 
 /** A function of the process's context: a name to execute, and what was recorded, as data. */
@@ -80,18 +86,20 @@ export class Engine {
     using recording = new Recording(this.runtime, precision);
     const placeholders = inputs.map((spec) => this.#placeholder(recording, spec));
     let numOutputs = 0;
+    let numInputs = 0;
     const finish = () => {
-      const { outputs, effects = [] } = build(placeholders.map(({ recorded }) => recorded));
+      const { outputs, effects = [], lateInputs = [] } = build(placeholders.map(({ recorded }) => recorded));
       numOutputs = outputs.length;
+      numInputs = inputs.length + lateInputs.length;
       recording.builder.finish({
         name,
-        inputs: placeholders.map(({ placeholder }) => placeholder.output),
+        inputs: [...placeholders.map(({ placeholder }) => placeholder), ...lateInputs].map(({ output }) => output),
         outputs: outputs.map((output) => recording.inFull(this.graphValue(output)).output),
         effects,
       });
     };
     this.#binding.recordInto(recording, () => tf.tidy(finish));
-    return { name, numInputs: inputs.length, numOutputs, operations: recording.operations };
+    return { name, numInputs, numOutputs, operations: recording.operations };
   }
 
   /** What `build` calls, as data, without making a function of it. */
@@ -130,6 +138,34 @@ export class Engine {
   /** The value of a variable as it is after the operations `after`, which change it. */
   readAgain(variable: RecordedInput, after: readonly Operation[]): Tensor {
     return this.tensor(this.#read(this.#currentRecording(), variable.raw, variable.shape, after));
+  }
+
+  /** Whether tfjs's calls are being recorded. */
+  get isRecording(): boolean {
+    return this.#binding.recording !== undefined;
+  }
+
+  /** An input that comes up while recording; `build` hands it back among its `lateInputs`. */
+  lateInput(shape: Shape, dtype: DType): RecordedInput {
+    return this.#placeholder(this.#currentRecording(), { kind: 'tensor', shape, dtype }).recorded;
+  }
+
+  /** Whether an operation of the current recording reads `value`. */
+  isRead(value: GraphValue): boolean {
+    return this.#currentRecording().nodes.some(({ inputs }) => inputs.includes(value));
+  }
+
+  /** A number for JavaScript to compute with that stands for `input` (see Recording.standInFor). */
+  standInFor(input: RecordedInput): number {
+    return this.#currentRecording().standInFor(input.raw);
+  }
+
+  /** Runs a recorded function now, on this thread's device. Borrows the inputs; the outputs are tfjs's like those of any operation. */
+  call({ name, numOutputs }: CompiledFunction, inputs: readonly Tensor[]): Tensor[] {
+    const ids = this.#backend.getInputTensorIds(inputs);
+    const handles = ids.map((id) => this.#binding.handle(id));
+    const outputs = execute(this.runtime, { name, inputs: handles, device: this.#binding.device, numOutputs });
+    return outputs.map((handle) => this.#backend.createOutputTensor(this.#binding.adopt(handle)));
   }
 
   /** A placeholder of the current recording, for shapes without values. */
@@ -187,6 +223,11 @@ export class Engine {
 
 let current: Engine | undefined;
 
+/** This thread's engine; undefined before it was started. */
+export function currentEngine(): Engine | undefined {
+  return current;
+}
+
 /**
  * Makes this thread's tfjs compute on `device` (eagerly) and record for any device of the runtime. There is one engine a thread, since
  * there is one tfjs; for another runtime it is replaced.
@@ -199,6 +240,9 @@ export function startEngine(runtime: Runtime, device: string): Engine {
   if (isFirst) {
     installFusedOps();
     installOverrides();
+    installRandomOps(() => current!.isRecording);
+    installLayerHooks();
+    installRecordedOptimizers();
   }
   return current;
 }

@@ -13,6 +13,7 @@ import { GraphBuilder, type NodeOutput, type Operation } from '../tensorflow/gra
 import type { Runtime } from '../tensorflow/runtime.js';
 import { lowPrecisionInputs } from './autocast.js';
 import { GraphValue } from './graph-value.js';
+import { placeInUserCode } from './user-code.js';
 
 export type Precision = 'float32' | 'bfloat16';
 
@@ -47,6 +48,9 @@ export class Recording {
   readonly precision: Precision;
   readonly operations: RecordedOperation[] = [];
   readonly nodes: RecordedNode[] = [];
+
+  /** Inputs in place of numbers from JavaScript, by the number (see numberInput). */
+  readonly #standIns = new Map<number, GraphValue>();
 
   constructor(runtime: Runtime, precision: Precision) {
     this.builder = new GraphBuilder(runtime);
@@ -112,6 +116,23 @@ export class Recording {
     return this.add('Fill', [extents, value], [], 1).outputs[0]!;
   }
 
+  /**
+   * A number that no program uses: wherever a scalar of this value, or of minus it, reaches the recording, `input` (float32, []) stands there.
+   * So a number that code reads from an object, such as an optimizer's learning rate, becomes an input.
+   */
+  standInFor(input: GraphValue): number {
+    const number = 2 ** -100 * (1 + (this.#standIns.size + 1) / 2 ** 20); // exact in float32
+    this.#standIns.set(number, input);
+    return number;
+  }
+
+  /** The input that these values stand for; undefined where they are themselves. */
+  standIn(values: Values): GraphValue | undefined {
+    if (this.#standIns.size === 0 || values.length !== 1) return undefined;
+    const input = this.#standIns.get(Math.abs(values[0]!));
+    return input && values[0]! < 0 ? this.add('Neg', [input], [], 1).outputs[0]! : input;
+  }
+
   /** `value` as `dtype`; the cast is recorded once. */
   cast(value: GraphValue, dtype: DType): GraphValue {
     if (value.dtype === dtype) return value;
@@ -135,7 +156,7 @@ export class Recording {
     if (output.index === WORKSPACE_OUTPUT[type] || dtype === DType.resource)
       return new GraphValue(this, output, dtype, []);
     const message =
-      `recording ${type}: its output has a shape that is known only when it runs; a recorded step has fixed shapes. ` +
+      `recording ${type}${placeInUserCode()}: its output has a shape that is known only when it runs; a recorded step has fixed shapes. ` +
       'Use tf.where, or move it out of the step.';
     throw new DtrainError('DTRAIN_UNSUPPORTED', ExitCode.configuration, message);
   }

@@ -11,6 +11,7 @@ import type { Attribute } from '../tensorflow/attribute.js';
 
 export type {
   DataType,
+  LayersModel,
   NamedTensorMap,
   Scalar,
   Tensor,
@@ -18,6 +19,7 @@ export type {
   Tensor2D,
   Tensor4D,
   TensorInfo,
+  Variable,
 } from '@tensorflow/tfjs';
 
 /** What tfjs is told about a tensor that the binding made. */
@@ -50,6 +52,9 @@ util.isArray = Array.isArray;
 
 /** tfjs: what a model is written in. */
 export const tf = require('@tensorflow/tfjs') as typeof import('@tensorflow/tfjs');
+
+/** tfjs-core as tfjs and its layers have it: what is replaced here is replaced for both. */
+export const tfjsCore = createRequire(require.resolve('@tensorflow/tfjs'))('@tensorflow/tfjs-core') as object;
 
 const { NodeJSKernelBackend: Backend } = require('@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend') as {
   NodeJSKernelBackend: new (binding: object, packageName: string) => NodeBackend;

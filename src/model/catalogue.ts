@@ -9,6 +9,7 @@ import { DescribingNet, type ModelFunction, type ParameterSpec, type StatisticsS
 import { preActivationResNet } from './preact-resnet.js';
 import { cifarResNet, imagenetResNet, type Shortcut, type Stem } from './resnet.js';
 import { speedNet } from './speed-net.js';
+import type { Weights } from './torch-layout.js';
 import { vgg } from './vgg.js';
 
 /** The code of a model, once the options are known. */
@@ -100,6 +101,8 @@ export interface Model {
   readonly numParameters: number;
   /** Of convolutions and dense layers, forward, one image. */
   readonly multiplyAdds: number;
+  /** The weights to begin with, of a model that has its own; else they are drawn from the seed. */
+  readonly first?: Weights;
   /** Layers with weights on the main path, as the paper counts depth: projections are not counted. */
   readonly layers: number;
 }
@@ -112,7 +115,19 @@ export type ImageSize = readonly [height: number, width: number];
  * @throws DTRAIN_MODEL_UNKNOWN (exit 3).
  */
 export function makeModel(engine: Engine, options: ModelOptions, imageSize: ImageSize): Model {
-  const forward = modelFunction(options);
+  return describeModel(
+    engine,
+    { name: options.name, classes: options.classes, forward: modelFunction(options) },
+    imageSize,
+  );
+}
+
+/** A model from its code: parameters, statistics and sizes are read off a recording of it. */
+export function describeModel(
+  engine: Engine,
+  { name, classes, forward }: Pick<Model, 'name' | 'classes' | 'forward'>,
+  imageSize: ImageSize,
+): Model {
   let net: DescribingNet | undefined;
   const operations = engine.trace(() => {
     net = new DescribingNet((shape) => engine.placeholder(shape));
@@ -120,8 +135,8 @@ export function makeModel(engine: Engine, options: ModelOptions, imageSize: Imag
   });
   const { parameters, statistics } = net!;
   return {
-    name: options.name,
-    classes: options.classes,
+    name,
+    classes,
     forward,
     parameters,
     statistics,
@@ -144,6 +159,10 @@ function multiplyAdds(operations: readonly RecordedOperation[]): number {
     if (type === 'Conv2D') {
       const [height, width, channels] = inputShapes[1]!;
       total += sizeOf(outputShapes[0]!) * height! * width! * channels!;
+    }
+    if (type === 'DepthwiseConv2dNative') {
+      const [height, width] = inputShapes[1]!;
+      total += sizeOf(outputShapes[0]!) * height! * width!;
     }
     if (type === 'BatchMatMulV2') total += sizeOf(outputShapes[0]!) * inputShapes[0]!.at(-1)!;
   }

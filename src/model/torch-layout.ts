@@ -21,9 +21,9 @@ interface Described {
 
 export function toTorch({ parameters, statistics }: Described, weights: Weights): Map<string, StoredTensor> {
   const tensors = new Map<string, StoredTensor>();
-  for (const [i, { name, shape }] of parameters.entries()) {
-    const values = transposed(weights.parameters[i]!, shape, toTorchAxes(shape));
-    tensors.set(name, { dtype: 'F32', shape: torchShape(shape), values });
+  for (const [i, spec] of parameters.entries()) {
+    const values = transposed(weights.parameters[i]!, spec.shape, toTorchAxes(spec));
+    tensors.set(spec.name, { dtype: 'F32', shape: torchShape(spec), values });
   }
   for (const [i, { name, channels }] of statistics.entries()) {
     tensors.set(`${name}.running_mean`, { dtype: 'F32', shape: [channels], values: weights.means[i]! });
@@ -45,7 +45,7 @@ export function fromTorch(
   if (problems.length > 0) throw mismatchError(where, problems);
   const floats = (name: string) => tensors.get(name)?.values as Float32Array | undefined;
   return {
-    parameters: parameters.map(({ name, shape }) => transposed(floats(name)!, torchShape(shape), fromTorchAxes(shape))),
+    parameters: parameters.map((spec) => transposed(floats(spec.name)!, torchShape(spec), fromTorchAxes(spec))),
     means: statistics.map(({ name, channels }) => floats(`${name}.running_mean`) ?? new Float32Array(channels)),
     variances: statistics.map(
       ({ name, channels }) => floats(`${name}.running_var`) ?? new Float32Array(channels).fill(1),
@@ -67,7 +67,7 @@ function mismatches({ parameters, statistics }: Described, tensors: ReadonlyMap<
       problems.push(`${name}: expected F32, got ${tensor.dtype}`);
     }
   };
-  for (const { name, shape } of parameters) expect(name, torchShape(shape), true);
+  for (const spec of parameters) expect(spec.name, torchShape(spec), true);
   for (const { name, channels } of statistics) {
     expect(`${name}.running_mean`, [channels], false);
     expect(`${name}.running_var`, [channels], false);
@@ -84,23 +84,23 @@ const SHOWN = 8;
 function mismatchError(where: string, problems: readonly string[]): DtrainError {
   const shown = problems.slice(0, SHOWN).map((problem) => `  ${problem}`);
   if (problems.length > SHOWN) shown.push(`  and ${problems.length - SHOWN} more`);
-  const text = `${where}: the weights do not fit this model:\n${shown.join('\n')}\nChoose the model they were made for, with model.name, model.stem and model.shortcut.`;
+  const text = `${where}: the weights do not fit this model:\n${shown.join('\n')}\nChoose the model they were made for, with model.name, model.stem, model.shortcut or model.module.`;
   return new DtrainError('DTRAIN_WEIGHTS_MISMATCH', ExitCode.checkpoint, text);
 }
 
-/** Which of our axes is each of torch's: HWIO → OIHW, [inputs, units] → [units, inputs]. */
-function toTorchAxes(shape: Shape): readonly number[] {
-  if (shape.length === 4) return [3, 2, 0, 1];
-  return shape.length === 2 ? [1, 0] : [0];
+/** Which of our axes is each of torch's: HWIO → OIHW, [inputs, units] → [units, inputs]; the same where the layout is the model's own. */
+function toTorchAxes({ shape, ownLayout }: ParameterSpec): readonly number[] {
+  if (!ownLayout && shape.length === 4) return [3, 2, 0, 1];
+  return !ownLayout && shape.length === 2 ? [1, 0] : shape.map((_, axis) => axis);
 }
 
-function fromTorchAxes(shape: Shape): readonly number[] {
-  if (shape.length === 4) return [2, 3, 1, 0];
-  return shape.length === 2 ? [1, 0] : [0];
+function fromTorchAxes(spec: ParameterSpec): readonly number[] {
+  const axes = toTorchAxes(spec);
+  return axes.map((_, axis) => axes.indexOf(axis));
 }
 
-function torchShape(shape: Shape): number[] {
-  return toTorchAxes(shape).map((axis) => shape[axis]!);
+function torchShape(spec: ParameterSpec): number[] {
+  return toTorchAxes(spec).map((axis) => spec.shape[axis]!);
 }
 
 /** `values` of `shape` with its axes in the order `axes`. */

@@ -4,18 +4,19 @@
  * Idea: assemble outside, run inside: the loops (train.ts, evaluate.ts, bench-step.ts) only receive finished parts.
  * The caller closes what it got.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
 import { poisonGroup } from '../collective/progress.js';
 import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
 import type { RunConfig } from '../config/schema.js';
-import { DtrainError } from '../core/errors.js';
+import { DtrainError, ExitCode } from '../core/errors.js';
 import { cacheFolder } from '../core/home.js';
 import type { AugmentationOptions } from '../data/augmentation.js';
 import type { DataSet, ImageSet } from '../data/data-set.js';
 import { loadDataSet } from '../data/load-data-set.js';
 import { localShards } from '../data/shard.js';
 import { startEngine } from '../graph/engine.js';
-import { type Model, makeModel } from '../model/catalogue.js';
+import type { Model } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
 import { readWeights } from '../train/checkpoint.js';
@@ -23,6 +24,7 @@ import { allocateState } from '../train/replica-state.js';
 import type { RowLayout } from '../train/row-layout.js';
 import { writeFirstWeights } from '../train/state-transfer.js';
 import { type RecordedProgram, recordProgram } from '../train/step-program.js';
+import { configuredModel } from './configured-model.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import type { Preparation } from './protocol.js';
@@ -97,7 +99,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   resumed?.checkData(data);
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
-  const model = makeModel(engine, { ...config.model, classes: data.classes.length }, [height, width]);
+  const model = await configuredModel(engine, config, data.classes.length, [height, width]);
   const recorded = recordProgram(engine, model, {
     precision: config.train.precision,
     xla: compilesByXla(config, devices),
@@ -119,7 +121,12 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
   const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
   const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };
-  await prepareRanks(assembly, options.life ?? 1);
+  try {
+    await prepareRanks(assembly, options.life ?? 1);
+  } catch (error) {
+    await pool.close();
+    throw error;
+  }
   return assembly;
 }
 
@@ -175,6 +182,7 @@ function splitShape({ count, height, width }: ImageSet): { numImages: number; he
 function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model: Model): Weights {
   if (weights) return weights(model);
   if (config.model.initFrom !== null) return readWeights(config.model.initFrom, model);
+  if (model.first) return model.first;
   return {
     parameters: initialWeights(model.parameters, config.train.seed),
     means: model.statistics.map(({ channels }) => new Float32Array(channels)),
@@ -203,5 +211,15 @@ async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
     },
     fault,
   });
-  await pool.runAll('prepare', preparation);
+  const isPrepared = new AbortController();
+  const { firstStepSeconds } = limitsOf(config.allReduce.timeoutSeconds);
+  const alarm = delay(firstStepSeconds * 1000, undefined, { signal: isPrepared.signal }).then(() => {
+    throw new DtrainError('DTRAIN_HANG', ExitCode.hang, `workers: not ready to train within ${firstStepSeconds} s.`);
+  });
+  alarm.catch(() => undefined); // aborted
+  try {
+    await pool.runAll('prepare', preparation, alarm);
+  } finally {
+    isPrepared.abort();
+  }
 }

@@ -44,14 +44,15 @@ const TOP = 5;
 const CALIBRATION_BINS = 15;
 const MOST_WRONG = 12;
 
-/** `watch` may end the wait by rejecting. */
+/** Undefined where a stop was asked for meanwhile. `watch` may end the wait by rejecting. */
 export async function evaluateOnRanks(
   pool: RankPool,
   { classes, test }: DataSet,
   watch?: Promise<never>,
-): Promise<EvaluationResult> {
+): Promise<EvaluationResult | undefined> {
   const shares = await pool.runAll('evaluate', (rank) => ({ first: rank, stride: pool.world }), watch);
-  return merged(shares, test.labels, classes.length);
+  const numAnswers = shares.reduce((sum, { ids }) => sum + ids.length, 0);
+  return numAnswers < test.labels.length ? undefined : merged(shares, test.labels, classes.length);
 }
 
 /** Exported for tests. @throws never; every image of `labels` must be in exactly one share. */

@@ -39,7 +39,7 @@ export interface ExportReport {
 /** @throws DTRAIN_CHECKPOINT_* (exit 6), DTRAIN_EXPORT_UNSUPPORTED (exit 3), DTRAIN_STORAGE, DTRAIN_EXPORT_OUT (exit 7). */
 export async function exportCheckpoint({ checkpoint, format, out, fold }: ExportOptions): Promise<ExportReport> {
   if (format === 'safetensors') return exportSafetensors(checkpoint, out);
-  const { engine, model, weights, state } = restoreModel(checkpoint, `dtrain export ${checkpoint}`);
+  const { engine, model, weights, state } = await restoreModel(checkpoint, `dtrain export ${checkpoint}`);
   const network = readNetwork(engine, { ...state, model, weights });
   const final = fold ? foldBatchNorm(network) : network;
   const tensors = countWeights(final);

@@ -29,7 +29,7 @@ const BATCH = 32;
 /** @throws DTRAIN_CHECKPOINT_* (exit 6), DTRAIN_DATA_* (exit 5) for an image that is missing or does not decode. */
 export async function predictImages({ checkpoint, images }: PredictOptions): Promise<PredictReport> {
   const files = images.map((name) => ({ name, bytes: readImage(name) }));
-  const { model, weights, state, config } = restoreModel(checkpoint, `dtrain predict ${checkpoint}`);
+  const { model, weights, state, config } = await restoreModel(checkpoint, `dtrain predict ${checkpoint}`);
   const [height, width] = state.imageSize;
   const numClasses = state.classes.length;
   const predictions: Prediction[] = [];

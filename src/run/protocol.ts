@@ -57,6 +57,7 @@ export interface EvaluationTask {
   readonly stride: number;
 }
 
+/** Without the batches that a stop came before. */
 export interface EvaluationShare {
   /** Index of each image in the test set, its loss, predicted class, the probability of that, and how many classes are above the label. */
   readonly ids: Int32Array;

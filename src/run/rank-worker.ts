@@ -82,7 +82,7 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
     const predicted: number[] = [];
     const confidences: number[] = [];
     const above: number[] = [];
-    for (let start = first * batch; start < count; start += stride * batch) {
+    for (let start = first * batch; start < count && !group.stopAsked; start += stride * batch) {
       group.enter(step, 'evaluation');
       const { lossN, predictedN, confidenceN, aboveN } = replica.evaluate(start, Math.min(batch, count - start));
       for (const [i, loss] of lossN.entries()) {
@@ -170,6 +170,7 @@ function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
   if (fault.kind === 'throw') throw new Error('fault injected by DTRAIN_FAULT');
   if (fault.kind === 'exit') process.exit(1); // in a worker thread this ends the thread
   if (fault.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  if (fault.kind === 'inf') group.row(ownShards()[0]!)[7] = Number.POSITIVE_INFINITY;
   if (fault.kind === 'nan') for (const shard of ownShards()) group.row(shard).fill(Number.NaN);
 }
 

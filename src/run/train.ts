@@ -8,6 +8,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { type RankProgress, readProgress, requestStop } from '../collective/progress.js';
 import { epochOfStep } from '../config/derive.js';
 import { printConfig } from '../config/print-config.js';
@@ -82,6 +83,8 @@ export interface TrainOptions {
 }
 
 const PROGRESS_MILLISECONDS = 100;
+/** How long a run that has failed waits for a save in flight, to name the last good checkpoint. */
+const LAST_SAVE_MILLISECONDS = 1000;
 const MAIN_JOB = 'quickstart';
 /** Failed saves in a row that end a run. */
 const MAX_SAVE_FAILURES = 3;
@@ -137,6 +140,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
       yield event;
     }
   } catch (error) {
+    await run?.settle();
     throw withLastGood(error, run?.lastGoodStep ?? opened?.manifest.step, directory.path, assembly);
   } finally {
     signal?.removeEventListener('abort', stop);
@@ -202,6 +206,12 @@ class TrainingRun {
     return this.#lastGoodStep;
   }
 
+  /** After a failure: whether the save in flight was one. */
+  async settle(): Promise<void> {
+    await Promise.race([this.#saver.idle(), delay(LAST_SAVE_MILLISECONDS, undefined, { ref: false })]);
+    for (const outcome of this.#saver.take()) if ('path' in outcome) this.#lastGoodStep = outcome.step;
+  }
+
   close(): void {
     if (this.#profile) this.#writeProfile(this.#profile);
     this.#saver.close();
@@ -213,12 +223,14 @@ class TrainingRun {
     if (this.#evaluationDue) yield* this.#evaluateLate();
     while (this.#step < timetable.totalSteps) {
       const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
-      this.#evaluationDue = timetable.evaluatesAt(this.#step) && stopRequested;
-      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
-      const isLast = stopRequested || this.#step === timetable.totalSteps;
+      const isDue = timetable.evaluatesAt(this.#step);
+      const evaluated = isDue && !stopRequested ? yield* this.#evaluate() : undefined;
+      this.#evaluationDue = isDue && evaluated === undefined;
+      const isBest = evaluated?.isBest ?? false;
+      const isLast = stopRequested || this.#evaluationDue || this.#step === timetable.totalSteps;
       if (isLast || timetable.savesAt(this.#step) || isBest) yield* this.#save(isBest);
       if (isLast) yield* this.#finishSaves(isBest);
-      if (stopRequested && (this.#step < timetable.totalSteps || this.#evaluationDue)) throw this.#stopped();
+      if (this.#evaluationDue || (stopRequested && this.#step < timetable.totalSteps)) throw this.#stopped();
     }
     yield this.#endEvent();
   }
@@ -274,11 +286,12 @@ class TrainingRun {
     }
   }
 
-  /** Evaluates; whether this is the best accuracy so far. */
-  async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
+  /** Evaluates; whether this is the best accuracy so far. Undefined where a stop was asked for meanwhile. */
+  async *#evaluate(): AsyncGenerator<EvaluationEvent, { readonly isBest: boolean } | undefined> {
     const { pool, data } = this.#assembly;
     using watchdog = this.#coordinator.watchdog();
     const result = await evaluateOnRanks(pool, data, watchdog.alarm);
+    if (result === undefined) return undefined;
     const { testLoss, testAccuracy, images } = result;
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
@@ -287,12 +300,14 @@ class TrainingRun {
     this.#artifacts.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
     this.#metricsBytes = this.#directory.metricsBytes;
-    return isBest;
+    return { isBest };
   }
 
   /** The evaluation of the checkpoint that the run was stopped at. */
   async *#evaluateLate(): AsyncGenerator<TrainEvent, void> {
-    if (yield* this.#evaluate()) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
+    const evaluated = yield* this.#evaluate();
+    if (evaluated === undefined) throw this.#stopped();
+    if (evaluated.isBest) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
     this.#evaluationDue = false;
   }
 

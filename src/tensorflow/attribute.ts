@@ -54,7 +54,7 @@ export function setAttribute(
       return c[`${family}String`](target, name, value as string, Buffer.byteLength(value as string));
     case AttributeType.int:
       if (list) return c[`${family}IntList`](target, name, int64s(list), list.length);
-      return c[`${family}Int`](target, name, BigInt(value as number));
+      return c[`${family}Int`](target, name, BigInt(Math.trunc(value as number))); // tfjs's seeds are fractions
     case AttributeType.float:
       return c[`${family}Float`](target, name, value as number);
     case AttributeType.bool:

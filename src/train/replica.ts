@@ -122,9 +122,9 @@ export class Replica {
     using feeds = new Scope();
     const feed = this.#phase('feed', batch, () => this.#feed(batch, feeds));
     this.#phase('compute', batch, () => this.#compute(feed));
-    this.#phase('reduce', batch, () => this.#reduce());
+    this.#phase('reduce', batch, () => this.#reduce(batch));
     this.#phase('update', batch, () => this.#update(batch));
-    return this.#phase('report', batch, () => this.#report(batch));
+    return this.#phase('report', batch, () => this.#report());
   }
 
   /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
@@ -157,9 +157,10 @@ export class Replica {
     }
   }
 
-  /** The mean row over all shards of all ranks. */
-  #reduce(): void {
+  /** The mean row over all shards of all ranks. Where a value of it is not finite, all of them stop before their weights change. */
+  #reduce({ step }: StepBatch): void {
     this.#group.allReduceMean();
+    if (!this.#group.resultIsFinite) throw diverged(step, this.#group.result[this.#options.program.layout.loss]!);
   }
 
   /** The optimizer's step from the mean row, in place. */
@@ -174,12 +175,11 @@ export class Replica {
     this.#run({ name: program.update, inputs, numOutputs: 0 });
   }
 
-  /** Loss and accuracy of the global batch; all ranks see the same, so all of them stop where it is not finite. */
-  #report({ step }: StepBatch): StepReport {
+  /** Loss and accuracy of the global batch: the same in every rank. */
+  #report(): StepReport {
     const { layout } = this.#options.program;
-    const loss = this.#group.result[layout.loss]!;
-    if (!Number.isFinite(loss)) throw diverged(step, loss);
-    return { loss, correct: this.#group.result[layout.correct]!, stopRequested: this.#group.stopRequested };
+    const { result, stopRequested } = this.#group;
+    return { loss: result[layout.loss]!, correct: result[layout.correct]!, stopRequested };
   }
 
   /** What became of the test images `first` to `first + count`, at most a whole evaluation batch. */
@@ -306,6 +306,9 @@ function placed(error: unknown, place: { rank: number; step: number; phase: Phas
 }
 
 function diverged(step: number, loss: number): DtrainError {
-  const message = `step ${step}: the loss is ${loss}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
+  const what = Number.isFinite(loss)
+    ? `the mean gradient is not finite, the loss still is (${loss})`
+    : `the loss is ${loss}`;
+  const message = `step ${step}: ${what}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
   return new DtrainError('DTRAIN_DIVERGED', ExitCode.diverged, message, { step });
 }

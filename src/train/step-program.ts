@@ -9,14 +9,16 @@
  * functions on its own device. A rank never loads tfjs.
  * Must stay true: everything that changes from step to step is an input.
  */
+import { DtrainError, ExitCode } from '../core/errors.js';
 import type { Normalization } from '../core/events.js';
 import { type Shape, sizeOf } from '../core/shape.js';
 import type { CompiledFunction, Engine, InputSpec, RecordedInput } from '../graph/engine.js';
 import { softmaxCrossEntropy } from '../graph/fused-ops.js';
+import { withRandomKey } from '../graph/random-ops.js';
 import type { Precision } from '../graph/recording.js';
 import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, tf } from '../graph/tfjs.js';
 import type { Model } from '../model/catalogue.js';
-import { type DropoutDraws, EvaluationNet, type Statistics, TrainingNet } from '../model/net.js';
+import { EvaluationNet, STATISTICS_RATE, type Statistics, TrainingNet } from '../model/net.js';
 import { moveAverage, optimizerUpdates } from '../optim/optimizer.js';
 import { NUM_RATES, type OptimizerOptions, optimizerSlots } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
@@ -73,9 +75,6 @@ export interface RecordedProgram {
   };
 }
 
-/** PyTorch's momentum of running averages: new = 0.9 old + 0.1 batch. The paper does not state one. */
-const STATISTICS_RATE = 0.1;
-
 const float32 = (shape: Shape): InputSpec => ({ kind: 'tensor', shape, dtype: DType.float32 });
 const int32 = (shape: Shape): InputSpec => ({ kind: 'tensor', shape, dtype: DType.int32 });
 const uint8 = (shape: Shape): InputSpec => ({ kind: 'tensor', shape, dtype: DType.uint8 });
@@ -90,10 +89,10 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
     model.statistics.map(({ channels }) => channels),
     { slots: optimizerSlots(options.optimizer), averages: options.ema > 0 },
   );
-  const suffix = `${model.name}_${numPrograms++}`; // names are one space in the context
+  const suffix = `${model.name.replace(/[^\w.-]/g, '_')}_${numPrograms++}`; // names are one space in the context
   const functions = {
     compute: recordCompute(engine, `Compute_${suffix}`, model, options),
-    update: recordUpdate(engine, `Update_${suffix}`, layout, options.optimizer),
+    update: recordUpdate(engine, `Update_${suffix}`, model, layout, options.optimizer),
     evaluate: recordEvaluate(engine, `Evaluate_${suffix}`, model, layout, options),
   };
   const program = {
@@ -122,16 +121,11 @@ function recordCompute(engine: Engine, name: string, model: Model, options: Prog
       parameters.length,
     ) as SevenInputs;
     const source = { ...options.train, imagesMHWC: images.raw, normalization: options.normalization };
-    const draws = { cropYX: cropYX.value(), flip: flip.value(), cutoutYX: cutoutYX.value() };
-    const batch = augmentedImages(engine, source, indices.value(), draws, options.augment);
+    const changes = { cropYX: cropYX.value(), flip: flip.value(), cutoutYX: cutoutYX.value() };
+    const batch = augmentedImages(engine, source, indices.value(), changes, options.augment);
     const labelsN = tf.gather(labels.value() as Tensor1D, indices.value() as Tensor1D);
-    const { loss, gradients, statistics, correct } = lossAndGradients(
-      model,
-      values,
-      batch,
-      labelsN,
-      options.labelSmoothing,
-      dropoutDraws(engine, dropoutKey.value()),
+    const { loss, gradients, statistics, correct } = withRandomKey(dropoutKey.value(), () =>
+      lossAndGradients(model, values, batch, labelsN, options.labelSmoothing),
     );
     const flat = [
       ...gradients.map((gradient) => tf.reshape(gradient, [gradient.size])),
@@ -156,16 +150,6 @@ type SevenInputs = [
   RecordedInput,
 ];
 
-/** Numbers for dropout, from a key of two words that is another one in every step and shard. */
-export function dropoutDraws(engine: Engine, key: Tensor): DropoutDraws {
-  const attributes = [attr.type('T', DType.int32), attr.type('Tseed', DType.int32), attr.type('dtype', DType.float32)];
-  return (shape, index) => {
-    const own = tf.add(key, tf.tensor1d([index, 0], 'int32'));
-    const extents = tf.tensor1d([...shape], 'int32');
-    return engine.tensor(engine.operation('StatelessRandomUniform', [extents, own], attributes, 1).outputs[0]!);
-  };
-}
-
 interface LossAndGradients {
   readonly loss: Scalar;
   readonly gradients: readonly Tensor[];
@@ -181,19 +165,30 @@ export function lossAndGradients(
   imagesNHWC: Tensor,
   labelsN: Tensor,
   labelSmoothing: number,
-  dropout?: DropoutDraws,
 ): LossAndGradients {
   let statistics: readonly Statistics[] = [];
   let correct: Scalar | undefined;
   const forward = (...values: Tensor[]): Scalar => {
-    const net = new TrainingNet(model.parameters, values, dropout);
+    const net = new TrainingNet(model.parameters, values);
     const logitsNK = model.forward(net, imagesNHWC as never) as Tensor2D;
     statistics = net.batchStatistics;
     correct = tf.keep(fractionCorrect(logitsNK, labelsN));
-    return tf.mean(softmaxCrossEntropy(targets(labelsN, model.classes, labelSmoothing), logitsNK));
+    const loss = tf.mean(softmaxCrossEntropy(targets(labelsN, model.classes, labelSmoothing), logitsNK)) as Scalar;
+    return net.penalties.length === 0 ? loss : (tf.addN([loss, ...net.penalties]) as Scalar);
   };
-  const { value: loss, grads: gradients } = tf.valueAndGrads(forward as never)([...parameters] as never);
-  return { loss: loss as Scalar, gradients, statistics, correct: correct! };
+  const run = () => forward(...(parameters as Tensor[]));
+  const { value: loss, grads: gradients } = tf.engine().gradients(run, parameters as Tensor[], undefined, true) as {
+    readonly value: Scalar;
+    readonly grads: readonly (Tensor | null | undefined)[];
+  };
+  const unused = gradients.findIndex((gradient) => !gradient);
+  if (unused >= 0) throw unusedParameter(model, unused);
+  return { loss, gradients: gradients as readonly Tensor[], statistics, correct: correct! };
+}
+
+function unusedParameter({ name, parameters }: Model, index: number): DtrainError {
+  const text = `model ${name}: ${parameters[index]!.name}: expected the loss to depend on it, it does not. Use it in the model, or do not make it.`;
+  return new DtrainError('DTRAIN_MODEL_MODULE', ExitCode.configuration, text);
 }
 
 /** One-hot rows, moved towards the uniform distribution by `smoothing` (Szegedy et al., arXiv 1512.00567, section 7). */
@@ -210,7 +205,13 @@ function fractionCorrect(logitsNK: Tensor2D, labelsN: Tensor): Scalar {
  * Inputs: parameters, the optimizer's slots, running statistics [2, channels]; with averages those of parameters and statistics; then the
  * row, the optimizer's rates and the rate of the averages.
  */
-function recordUpdate(engine: Engine, name: string, layout: RowLayout, optimizer: OptimizerOptions): CompiledFunction {
+function recordUpdate(
+  engine: Engine,
+  name: string,
+  model: Model,
+  layout: RowLayout,
+  optimizer: OptimizerOptions,
+): CompiledFunction {
   const variables = layout.parameterShapes.map(variable);
   const statisticsSpec = variable([2, layout.numChannels]);
   const averagesSpecs = layout.averages ? [...variables, statisticsSpec] : [];
@@ -226,7 +227,7 @@ function recordUpdate(engine: Engine, name: string, layout: RowLayout, optimizer
     const [row, rates, averageRate] = take(3) as [RecordedInput, RecordedInput, RecordedInput];
     const { gradients, statistics } = splitRow(row.value(), layout);
     const updates = optimizerUpdates(engine, { parameters, slots, gradients, rates: rates.value() }, optimizer);
-    const moved = moveStatistics(engine, running, statistics);
+    const moved = moveStatistics(engine, model, running, statistics);
     const averaged = averages.map((average, i) => {
       const now = engine.readAgain(parameters[i] ?? running, updates[i] ?? [moved]);
       return moveAverage(engine, average, now, averageRate.value());
@@ -257,10 +258,17 @@ function splitRow(row: Tensor, layout: RowLayout): { gradients: Tensor[]; statis
 }
 
 /** running ← running − rate · (running − batch), in place. */
-function moveStatistics(engine: Engine, running: RecordedInput, batch: Tensor): Operation {
-  const difference = tf.mul(tf.sub(running.value(), batch), STATISTICS_RATE);
+function moveStatistics(engine: Engine, model: Model, running: RecordedInput, batch: Tensor): Operation {
+  const difference = tf.mul(tf.sub(running.value(), batch), statisticsRate(model));
   return engine.operation('AssignSubVariableOp', [running.raw, difference], [attr.type('dtype', DType.float32)], 0)
     .operation;
+}
+
+/** One rate, or one a channel where the layers differ. */
+function statisticsRate({ statistics }: Model): number | Tensor1D {
+  const rates = statistics.flatMap(({ channels, rate = STATISTICS_RATE }) => new Array<number>(channels).fill(rate));
+  const [first = STATISTICS_RATE] = rates;
+  return rates.every((rate) => rate === first) ? first : tf.tensor1d(rates);
 }
 
 /**

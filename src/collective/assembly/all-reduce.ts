@@ -41,6 +41,21 @@ export function meanOfRows(rows: usize, stride: usize, shards: i32, start: usize
   }
 }
 
+/** 1 where all floats at bytes [start, end) are finite, which are multiples of 64: x − x is 0, and NaN where x is NaN or infinite. */
+export function areFinite(start: usize, end: usize): i32 {
+  let different = i32x4.splat(0);
+  for (let at = start; at < end; at += 64) {
+    const a = v128.load(at);
+    const b = v128.load(at, 16);
+    const c = v128.load(at, 32);
+    const d = v128.load(at, 48);
+    const first = v128.or(f32x4.sub(a, a), f32x4.sub(b, b));
+    const second = v128.or(f32x4.sub(c, c), f32x4.sub(d, d));
+    different = v128.or(different, v128.or(first, second));
+  }
+  return v128.any_true(different) ? 0 : 1;
+}
+
 /** Four lanes summed over `count` rows that begin at `row`, any count. */
 function sum(row: usize, stride: usize, count: i32): v128 {
   if (count == 8) return sum8(row, stride);
