@@ -208,7 +208,7 @@ export const runConfigSchema = section('A run of dtrain.', {
       name: key(
         choice('cifar10', 'cifar100', 'image-folder', 'synthetic'),
         'cifar10',
-        'The data set: cifar10; cifar100; image-folder, a tree train/CLASS/*.jpg|png and test/CLASS/*, or a CSV file with the columns path, label and split; synthetic, ten classes of generated 32x32 images.',
+        'The data set: cifar10; cifar100; image-folder, a tree train/CLASS/*.jpg|png and test/CLASS/*, a CSV file with the columns path, label and split, or a folder of Parquet files; synthetic, ten classes of generated 32x32 images.',
       ),
       path: key(
         orNull(text),

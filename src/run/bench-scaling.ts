@@ -4,13 +4,11 @@
  * Idea: each point is a process of its own (bench-step-process.ts), so that no point inherits the threads and caches of another.
  * Threads per worker are the same at every point: those of the largest.
  */
-import { execFile } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { StepBench, StepBenchOptions } from './bench-step.js';
+import { benchStepApart } from './bench-step-apart.js';
 import { rounded } from './coordinator.js';
 import { availableCores } from './devices.js';
 
@@ -93,17 +91,9 @@ function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
   return { ...config, train: { ...config.train, threadsPerWorker } };
 }
 
-const run = promisify(execFile);
-
 /** @throws DTRAIN_BENCH_FAILED (exit 10), naming `point`. */
 async function measureInProcess(options: StepBenchOptions, point: string): Promise<StepBench> {
-  const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
-  try {
-    const { stdout } = await run(process.execPath, [entry, JSON.stringify(options)], { maxBuffer: 2 ** 24 });
-    return JSON.parse(stdout) as StepBench;
-  } catch (error) {
-    const { stderr, message } = error as Error & { stderr?: string };
-    const text = `bench scaling, ${point}: ${stderr?.trim() || message}`;
-    throw new DtrainError('DTRAIN_BENCH_FAILED', ExitCode.workerFailed, text);
-  }
+  const outcome = await benchStepApart(options);
+  if ('result' in outcome) return outcome.result;
+  throw new DtrainError('DTRAIN_BENCH_FAILED', ExitCode.workerFailed, `bench scaling, ${point}: ${outcome.message}`);
 }

@@ -49,7 +49,8 @@ export interface SegmentReport {
   /** Of each step, over the global batch: the same in every rank. */
   readonly losses: Float64Array;
   readonly corrects: Float64Array;
-  /** [numSteps, phases]. */
+  /** [numSteps, phases]: the times of the one clock at which they began, and their lengths. */
+  readonly starts: Float64Array;
   readonly seconds: Float64Array;
   readonly stopRequested: boolean;
 }

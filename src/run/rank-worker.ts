@@ -63,12 +63,13 @@ export function segment(task: Segment): Outcome<SegmentReport> {
       stopRequested = report.stopRequested;
     }
     group.enter(task.firstStep + losses.length - 1, 'idle');
-    const seconds = replica.clock.take();
+    const { starts, seconds } = replica.clock.take();
     return {
       threadId,
       numSteps: losses.length,
       losses: Float64Array.from(losses),
       corrects: Float64Array.from(corrects),
+      starts,
       seconds,
       stopRequested,
     };

@@ -24,12 +24,13 @@ import { checkSpace, pointTo, type RunFacts } from '../train/save-checkpoint.js'
 import { readState } from '../train/state-transfer.js';
 import { type Assembly, assemble, type ResumedParts, type RunStart } from './assemble.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
-import { type CarriedSteps, Coordinator, rounded, roundedDown } from './coordinator.js';
+import { type CarriedSteps, Coordinator, rounded, roundedDown, type SegmentResult } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
 import { writeDivergence } from './divergence.js';
 import { evaluateOnRanks } from './evaluation.js';
 import { endOfFinishedRun } from './finished-run.js';
 import type { HostLink } from './host-link.js';
+import { Profile } from './profile.js';
 import {
   checkDataSet,
   checkpointToResume,
@@ -72,6 +73,8 @@ export interface TrainOptions {
   readonly say?: (line: string) => void;
   /** Takes a line that people must see. */
   readonly warn?: (line: string) => void;
+  /** Write profile.json of the first so many steps (of this process). */
+  readonly profileSteps?: number;
   /** See AssembleOptions. */
   readonly explicitPlacement?: boolean;
   /** For a supervisor: told the run's folder once it is there, and how to read what the ranks do once they are. */
@@ -180,7 +183,11 @@ class TrainingRun {
   readonly #timetable: Timetable;
   readonly #saver: CheckpointSaver | null;
   readonly #generation: number;
+  readonly #profile: Profile | undefined;
   #step = 0;
+  /** Of this process: steps that were finished before it, and the first progress that was seen. */
+  #firstStep = 0;
+  #firstSeen: { readonly step: number; readonly atSeconds: number } | undefined;
   #lastGoodStep: number | undefined;
   #trainingSeconds = 0;
   #earlierWallSeconds = 0;
@@ -206,6 +213,10 @@ class TrainingRun {
     this.#generation = (opened?.manifest.generation ?? 0) + 1;
     if (opened) this.#goOn(opened);
     else if (assembly.hosts && assembly.start) this.#follow(assembly.start);
+    const { profileSteps } = options;
+    if (profileSteps && directory) {
+      this.#profile = new Profile(directory.path, assembly.devices.names, this.#step, profileSteps);
+    }
   }
 
   /** Undefined where there is no checkpoint yet. */
@@ -221,6 +232,7 @@ class TrainingRun {
   }
 
   close(): void {
+    if (this.#profile) this.#writeProfile(this.#profile);
     this.#saver?.close();
   }
 
@@ -246,6 +258,7 @@ class TrainingRun {
   #goOn({ state }: OpenCheckpoint): void {
     const { progress } = state;
     this.#step = state.step;
+    this.#firstStep = state.step;
     this.#lastGoodStep = state.step;
     this.#trainingSeconds = progress.trainingSeconds;
     this.#earlierWallSeconds = progress.wallSeconds;
@@ -272,6 +285,7 @@ class TrainingRun {
       const result = await this.#coordinator.runSegment(this.#step, end, this.#carried);
       yield* this.#savesSoFar();
       for (const line of result.warnings) this.#warn(line);
+      this.#addToProfile(result);
       const { event, step, seconds, stopRequested, losses, corrects } = result;
       this.#step = step;
       this.#trainingSeconds += seconds;
@@ -286,6 +300,19 @@ class TrainingRun {
       return stopRequested;
     } finally {
       clearInterval(timer);
+    }
+  }
+
+  #addToProfile({ ranks, losses }: SegmentResult): void {
+    if (this.#profile?.add({ step: this.#step, ranks, losses })) this.#writeProfile(this.#profile);
+  }
+
+  /** A profile that cannot be written ends no run. */
+  #writeProfile(profile: Profile): void {
+    try {
+      if (profile.write()) this.#options.say?.(`profile: ${profile.file} (for ui.perfetto.dev)`);
+    } catch (error) {
+      this.#warn((error as Error).message);
     }
   }
 
@@ -396,6 +423,9 @@ class TrainingRun {
       workers: batch.world,
       globalBatch: config.train.globalBatch,
       parameters: model.numParameters,
+      trainImages: data.train.count,
+      testImages: data.test.count,
+      totalSteps: this.#timetable.totalSteps,
       normalization: data.normalization,
       config,
     };
@@ -445,12 +475,19 @@ class TrainingRun {
 
   #showProgress(): void {
     const { step, loss, trainAccuracy } = this.#coordinator.progress();
-    if (step === 0) return;
+    if (step <= this.#firstStep) return;
     const { globalBatch } = this.#assembly.config.train;
-    const imagesPerSecond = this.#imagesPerSecond();
+    const imagesPerSecond = this.#imagesPerSecond() || this.#firstRate(step);
     const epoch = epochOfStep(step, globalBatch, this.#assembly.data.train.count);
     const { totalSteps } = this.#timetable;
     this.#options.onProgress?.({ step, totalSteps, epoch, loss, trainAccuracy, imagesPerSecond });
+  }
+
+  /** Of the first segment while it runs, without its first step, which is slower; 0 where that is all there is. */
+  #firstRate(step: number): number {
+    this.#firstSeen ??= { step, atSeconds: nowSeconds() };
+    const seconds = nowSeconds() - this.#firstSeen.atSeconds;
+    return seconds > 0 ? ((step - this.#firstSeen.step) * this.#assembly.config.train.globalBatch) / seconds : 0;
   }
 
   /** Over all steps of the run; 0 before the first. */
