@@ -8,7 +8,7 @@ import { DtrainError } from '../src/core/errors.js';
 import { PHASES } from '../src/core/events.js';
 import { FAULT_KINDS } from '../src/run/fault.js';
 import { openCheckpoint } from '../src/train/checkpoint.js';
-import { runTraining, temporaryFolder, tinyImages } from './support/train-run.js';
+import { runTraining, temporaryFolder } from './support/train-run.js';
 
 /** Of weights.safetensors, whose tensors are sorted by name. */
 const LAST_TENSOR = 'layer3.2.conv2.weight';
@@ -145,25 +145,6 @@ test('replicas that differ are named, and nothing is saved', async () => {
     'the weights of rank 1 differ from those of rank 0, though all made the same updates. Nothing was saved.';
   assert.equal(message, `step 2: ${text} Check the machine's memory. No checkpoint was saved yet.`);
   assert.deepEqual(fs.readdirSync(path.join(runDir, 'checkpoints')), []);
-});
-
-test('a rank whose JavaScript memory runs out is out of memory, exit code 9', async () => {
-  process.env['DTRAIN_FAULT'] = 'heap:rank=1,step=2,phase=feed';
-  const { exitCode, code, message } = await failureOf(runTraining(2));
-  assert.deepEqual({ exitCode, code }, { exitCode: 9, code: 'DTRAIN_OUT_OF_MEMORY' });
-  assert.match(message, /^rank 1: its thread ended: .*memory limit/);
-});
-
-test('a slow rank is told of once, and ends no run', async () => {
-  process.env['DTRAIN_FAULT'] = 'slow:rank=1,step=2,phase=compute';
-  const warned: string[] = [];
-  const images = `data={name: image-folder, path: '${tinyImages()}'}`; // steps that are short beside the 0.3 s
-  await runTraining(2, ['train.maxSteps=23', images], { warn: (line) => warned.push(line) });
-  assert.equal(warned.length, 1);
-  assert.match(
-    warned[0]!,
-    /^rank 1 is slow: 20 steps in a row took \d+\.\d times as long as those of the other ranks, which wait for it\.$/,
-  );
 });
 
 test('the disk fails: training goes on, and the third failure in a row ends the run with exit code 7', async () => {
