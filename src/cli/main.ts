@@ -1,7 +1,6 @@
 #!/usr/bin/env node
 /** The dtrain command: the process around a command line. */
 import fs from 'node:fs';
-import { runCommandLine } from './command-line.js';
 import { Console } from './console.js';
 import { reportError } from './report-error.js';
 import { runLayer } from './run-layer.js';
@@ -14,9 +13,22 @@ const isQuiet = words.includes('--quiet');
 const context = { console: new Console({ stdout, stderr, env, isJson, isQuiet }), run: runLayer, env };
 
 process.on('uncaughtException', (error) => process.exit(reportError(error, context)));
+// The engine loads its modules while the words are read.
+if (isTraining(words)) await runLayer.prepareTraining();
+const { runCommandLine } = await import('./command-line.js');
 const { version } = JSON.parse(fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
 };
 const exitCode = await runCommandLine(words, context, version);
 // Pipes, files and terminals are written synchronously on Linux, so nothing is lost; a stray handle cannot keep the process alive.
 process.exit(exitCode);
+
+/** Whether the words look like a run; a mistake costs a process that ends with this one. */
+function isTraining(words: readonly string[]): boolean {
+  const isOther = words.some((word) => ['--help', '--version', '--dry-run'].includes(word));
+  return (
+    !isOther &&
+    words.some((word) => word === '--config' || word.startsWith('--config=')) &&
+    /^(train$|-|\S+=)/.test(words[0]!)
+  );
+}

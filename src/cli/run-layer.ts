@@ -22,7 +22,7 @@ import type { watchRun } from '../run/watch-server.js';
 import type { writeReport } from '../run/write-report.js';
 
 export interface RunLayer {
-  /** Begins to start what `train` will need, while its options are still being read. Ends with this process. */
+  /** Begins to start what `train` will need, while words and options are still being read; once is enough. Ends with this process. */
   readonly prepareTraining: () => Promise<void>;
   readonly train: (
     options: TrainOptions,
@@ -49,7 +49,7 @@ let prepared: EngineProcess | undefined;
 export const runLayer: RunLayer = {
   async prepareTraining() {
     const { EngineProcess } = await import('../run/engine-process.js');
-    prepared = new EngineProcess();
+    prepared ??= new EngineProcess();
   },
   async *train(options, stop, supervision) {
     const { supervise } = await import('../run/supervise.js');

@@ -14,23 +14,29 @@ import type { EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
 import type { GuardTask } from './parent-guard.js';
 
 const BEAT_MILLISECONDS = 1000;
+/** A thread more would make the start slower. */
+const GUARD_DELAY_MILLISECONDS = 3000;
 /** What a run may still do without a supervisor, beyond its step. */
 const SAVE_SECONDS = 10;
 
 const stopping = new AbortController();
 let ranks: () => readonly RankProgress[] = () => [];
-let guard: Worker | undefined;
+let isOrdered = false;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 // A reader that is gone is no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.on('uncaughtException', (error) => void fail(error));
-process.once('disconnect', () => stopping.abort('the supervisor is gone'));
+process.once('disconnect', () => {
+  stopping.abort('the supervisor is gone');
+  if (!isOrdered) process.exit(1);
+});
 
 const order = new Promise<EngineOptions>((resolve) => {
   process.on('message', (message: ToEngine) => {
-    if (message.kind === 'run') resolve(message.options);
-    else stopping.abort(message.reason);
+    if (message.kind === 'stop') return stopping.abort(message.reason);
+    isOrdered = true;
+    resolve(message.options);
   });
 });
 const beat = () => send({ kind: 'beat', ranks: ranks() });
@@ -38,7 +44,6 @@ setInterval(beat, BEAT_MILLISECONDS);
 
 try {
   const { train } = await import('./train.js');
-  guard = startGuard();
   send({ kind: 'ready' });
   const options = await order;
   await run(train, options);
@@ -50,7 +55,17 @@ try {
 async function run(train: typeof import('./train.js').train, options: EngineOptions): Promise<void> {
   const { limitsOf } = await import('./watchdog.js');
   const { timeoutSeconds, firstStepSeconds } = limitsOf(options.config.allReduce.timeoutSeconds);
-  const allow = (seconds: number) => guard!.postMessage({ graceSeconds: seconds + SAVE_SECONDS } satisfies GuardTask);
+  let graceSeconds: number | undefined;
+  let guard: Worker | undefined;
+  const tell = () => graceSeconds && guard?.postMessage({ graceSeconds } satisfies GuardTask);
+  const allow = (seconds: number) => {
+    graceSeconds = seconds + SAVE_SECONDS;
+    tell();
+  };
+  setTimeout(() => {
+    guard = startGuard();
+    tell();
+  }, GUARD_DELAY_MILLISECONDS);
   const events = train(
     {
       ...options,

@@ -37,8 +37,8 @@ const MOMENTS: readonly Moment[] = [
   { when: 'while it steps', pattern: /epoch 1/, message: SAVED },
   {
     when: 'while it evaluates',
-    words: ['train.globalBatch=500', 'train.epochs=2', 'checkpoint.everySteps=100'],
-    pattern: /step +6\/12/, // six steps are an epoch of the generated set
+    words: ['--json', 'train.globalBatch=500', 'train.epochs=2', 'checkpoint.everySteps=100'],
+    pattern: /"event":"step","step":8,/, // eight steps are an epoch of the generated set
     message: SAVED,
   },
   { when: 'while it saves', words: ['checkpoint.everySteps=1'], pattern: /epoch 1/, message: SAVED },

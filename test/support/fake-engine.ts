@@ -22,13 +22,11 @@ let isObedient = true;
 
 async function live(options: EngineOptions): Promise<void> {
   const behaviour = options.configName.split(',')[options.life! - 1]!;
+  isObedient = !['start', 'deaf'].includes(behaviour);
   if (behaviour === 'unloadable') process.exit(1);
   await send({ kind: 'ready' });
   await send({ kind: 'say', line: JSON.stringify({ runDir: options.runDir, resume: options.resume ?? null }) });
-  if (behaviour === 'start') {
-    isObedient = false;
-    return;
-  }
+  if (behaviour === 'start') return;
   await send({ kind: 'folder', runDir: options.runDir ?? 'made-up' });
   await send({ kind: 'event', event: { ...RUN_EVENT, runDir: options.runDir ?? 'made-up' } });
   await send({
@@ -61,10 +59,7 @@ async function act(behaviour: string, { runDir, life }: EngineOptions): Promise<
   }
   if (what === 'silent') signal('SIGSTOP');
   if (what === 'wait') await forEver();
-  if (what === 'deaf') {
-    isObedient = false;
-    await forEver();
-  }
+  if (what === 'deaf') await forEver();
   if (what === 'oom') {
     fs.writeFileSync(more!, 'low 0\noom 1\noom_kill 3\n');
     signal('SIGKILL');
