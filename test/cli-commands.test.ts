@@ -87,7 +87,7 @@ test('train: the result on standard output, the rest on standard error', async (
   );
   assert.match(
     stderr,
-    /^dtrain: starting resnet20\na line for people\ndtrain 9\.9\.9: resnet20, .*\n {2}devices .*\n {2}data .*\n {2}run .*\nepoch 1\/\d+ {2}step .*\n {2}time .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
+    /^dtrain: starting resnet20\na line for people\ndtrain 9\.9\.9: resnet20, .*\n {2}devices .*\n {2}data .*\n {2}batch .*\n {2}steps .*\n {2}run .*\nepoch 1\/\d+ {2}step .*\nepoch 1\/\d+ {2}loss .*test 57\.1 %.*\n$/,
   );
 });
 

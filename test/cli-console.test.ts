@@ -111,7 +111,9 @@ const EVENTS: readonly TrainEvent[] = [
 const HEADER = [
   'dtrain 9.9.9: resnet20, 272,474 parameters, bfloat16',
   '  devices  2 CPU workers',
-  '  data     cifar10, 128 images a step',
+  '  data     cifar10, 50,000 training and 10,000 test images',
+  '  batch    128 images a step: 2 x 64',
+  '  steps    782: 2 epochs of 391',
   '  run      runs/quickstart-1',
 ];
 const CLOSING =
@@ -136,7 +138,7 @@ test('a run without a terminal: header, a line every five seconds, a line an epo
     [
       ...HEADER,
       'epoch 1/2  step   1/782  loss 1.623  accuracy 41.1 %  612 images/s  2:43 left',
-      '  time     782 steps, about 2:33 to go at 612 images/s',
+      '  time     about 2:41 to go, at 612 images/s',
       'epoch 1/2  step  51/782  loss 1.623  accuracy 41.1 %  612 images/s  2:33 left',
       'epoch 1/2  step 101/782  loss 1.623  accuracy 41.1 %  612 images/s  2:22 left',
       'epoch 1/2  loss 1.623  train 41.1 %  test 57.1 %  612 images/s  0:12',
@@ -163,7 +165,7 @@ test('at a terminal, one line is redrawn at most ten times a second', () => {
   const { printer, stderr, clock } = screen({ columns: 100 });
   for (let step = 1; step <= 1000; step++) {
     clock.seconds = step / 1000;
-    printer.progress(progress(Math.ceil(step / 2)));
+    printer.progress(progress(Math.ceil(step / 2), 0));
   }
   const redraws = stderr.text.split('\r').length - 1;
   assert.ok(redraws >= 9 && redraws <= 10, String(redraws));

@@ -7,11 +7,28 @@ import { PHASES } from '../src/core/events.js';
 import { runCommand } from './support/run-command.js';
 
 const SURFACE: Readonly<Record<string, readonly string[]>> = {
-  train: ['config', 'gpus', 'cpus', 'run-dir', 'resume', 'max-restarts', 'json', 'quiet', 'dry-run'],
+  train: [
+    'config',
+    'gpus',
+    'cpus',
+    'run-dir',
+    'resume',
+    'max-restarts',
+    'hosts',
+    'host-rank',
+    'profile',
+    'metrics-port',
+    'metrics-host',
+    'json',
+    'quiet',
+    'dry-run',
+  ],
   eval: ['gpus', 'cpus', 'json'],
   'bench step': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
   'bench all-reduce': ['bytes', 'ranks', 'rounds', 'json'],
-  'bench scaling': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json', 'min-efficiency'],
+  'bench scaling': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json', 'hosts', 'host-rank', 'min-efficiency'],
+  'find lr': ['config', 'gpus', 'cpus', 'min', 'max', 'steps', 'json'],
+  'find batch': ['config', 'gpus', 'cpus', 'max', 'steps', 'json'],
   models: ['input', 'classes', 'stem', 'json'],
   export: ['format', 'out', 'fold'],
   predict: ['top', 'json'],
@@ -29,7 +46,20 @@ type EventNamed<Name extends TrainEvent['event']> = Extract<TrainEvent, { readon
 type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : never) : never;
 
 const EVENTS = {
-  run: ['event', 'runDir', 'version', 'devices', 'workers', 'globalBatch', 'parameters', 'normalization', 'config'],
+  run: [
+    'event',
+    'runDir',
+    'version',
+    'devices',
+    'workers',
+    'globalBatch',
+    'parameters',
+    'trainImages',
+    'testImages',
+    'totalSteps',
+    'normalization',
+    'config',
+  ],
   step: ['event', 'step', 'epoch', 'loss', 'trainAccuracy', 'learningRate', 'imagesPerSecond', 'seconds'],
   evaluation: ['event', 'step', 'epoch', 'testLoss', 'testAccuracy', 'images'],
   checkpoint: ['event', 'step', 'path'],

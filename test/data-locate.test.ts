@@ -81,7 +81,8 @@ for (const [what, name, files, kind, place] of FOUND) {
 
 const CIFAR10 =
   'CIFAR-10 (the official binary archive or its folder, train/CLASS and test/CLASS with images, or a tar of these)';
-const ONE_SET = 'one data set (train/CLASS and test/CLASS with images, or one tar of these)';
+const ONE_SET =
+  'one data set (train/CLASS and test/CLASS with images, one tar of these, or train*.parquet and test*.parquet)';
 const REFUSED: [what: string, name: DataName, files: string[], expected: string, got: string][] = [
   ['an empty folder', 'cifar10', ['set/'], CIFAR10, 'an empty folder'],
   [

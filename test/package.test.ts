@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import { isBuiltin } from 'node:module';
 import path from 'node:path';
 import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -37,7 +38,10 @@ test('entry, types and command are there, the command executable and with its fi
 });
 
 test('files that the code reads are there: configurations, kernel, requirements, the page', () => {
-  const configs = fs.readdirSync(path.join(root, 'configs')).map((name) => `configs/${name}`);
+  const configs = fs
+    .readdirSync(path.join(root, 'configs'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)));
   const page = ['page.css', 'page.js'].map((name) => `dist/src/report/page/${name}`);
   const requirements = ['cpu.txt', 'gpu.txt'].map((name) => `dist/src/tensorflow/requirements/${name}`);
   for (const file of [...configs, ...page, ...requirements, 'dist/src/collective/all-reduce.wasm'])
@@ -47,7 +51,7 @@ test('files that the code reads are there: configurations, kernel, requirements,
 test('every import of the code leads to a file of the package or to a dependency', () => {
   let checked = 0;
   for (const file of files.keys()) {
-    if (!file.endsWith('.js') || file.includes('/page/')) continue;
+    if (!file.startsWith('dist/src/') || !file.endsWith('.js') || file.includes('/page/')) continue;
     const text = withoutComments(fs.readFileSync(path.join(root, file), 'utf8'));
     for (const imported of importsOf(text)) {
       if (!imported.startsWith('.')) continue;
@@ -56,6 +60,27 @@ test('every import of the code leads to a file of the package or to a dependency
     }
   }
   assert(checked > 300, `${checked} imports`);
+});
+
+test('the kernels of tfjs-node-gpu are there, what they import too, and not its install script', () => {
+  const folder = 'dist/node_modules/@tensorflow/tfjs-node-gpu';
+  const kernels = [...files.keys()].filter((file) => file.startsWith(folder) && file.endsWith('.js'));
+  assert(kernels.length > 150, `${kernels.length} kernels`);
+  for (const kernel of kernels) {
+    const text = fs.readFileSync(path.join(root, kernel), 'utf8');
+    for (const [, imported] of text.matchAll(/\brequire\(['"]([^'"]+)['"]\)/g)) {
+      const isThere = imported!.startsWith('.')
+        ? has(`${path.posix.join(path.posix.dirname(kernel), imported!)}.js`)
+        : imported! in manifest.dependencies || isBuiltin(imported!) || imported === '@tensorflow/tfjs-core';
+      assert(isThere, `${kernel} requires ${imported}`);
+    }
+  }
+  const own = JSON.parse(fs.readFileSync(path.join(root, folder, 'package.json'), 'utf8')) as Record<string, unknown>;
+  assert.deepEqual(
+    [own['name'], own['scripts'], own['license']],
+    ['@tensorflow/tfjs-node-gpu', undefined, 'Apache-2.0'],
+  );
+  assert(!('@tensorflow/tfjs-node-gpu' in manifest.dependencies));
 });
 
 test('nothing of the tests and benches, no script that runs when it is installed', () => {

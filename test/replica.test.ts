@@ -279,10 +279,11 @@ test('a loss that is no number ends the run with exit code 8, naming the step', 
 test('every phase of a step is timed', () => {
   using rank = oneRank(linearModel, images(2));
   for (let step = 0; step < 3; step++) rank.step(0);
-  const seconds = rank.replica.clock.take();
+  const { starts, seconds } = rank.replica.clock.take();
   assert.equal(seconds.length, 3 * 5);
   assert(seconds.every((value) => value >= 0));
-  assert.equal(rank.replica.clock.take().length, 0);
+  for (let i = 1; i < starts.length; i++) assert(starts[i]! >= starts[i - 1]! + seconds[i - 1]!, 'one after the other');
+  assert.equal(rank.replica.clock.take().seconds.length, 0);
 });
 
 // Pinning

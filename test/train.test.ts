@@ -21,7 +21,20 @@ test('a run tells its events in order, with the keys of the contract, and writes
   );
   const keys = Object.fromEntries(events.map((event) => [event.event, Object.keys(event)]));
   assert.deepEqual(keys, {
-    run: ['event', 'runDir', 'version', 'devices', 'workers', 'globalBatch', 'parameters', 'normalization', 'config'],
+    run: [
+      'event',
+      'runDir',
+      'version',
+      'devices',
+      'workers',
+      'globalBatch',
+      'parameters',
+      'trainImages',
+      'testImages',
+      'totalSteps',
+      'normalization',
+      'config',
+    ],
     step: ['event', 'step', 'epoch', 'loss', 'trainAccuracy', 'learningRate', 'imagesPerSecond', 'seconds'],
     checkpoint: ['event', 'step', 'path'],
     end: ['event', 'steps', 'epochs', 'finalTestAccuracy', 'bestTestAccuracy', 'imagesPerSecond', 'wallSeconds'],

@@ -37,7 +37,7 @@ function withoutValues(words: readonly string[]): string[] {
 type Usage = Pick<Command, 'name' | 'usage' | 'flags'> & Partial<Pick<Command, 'words'>>;
 
 /** Flags of the contract that a later version brings. */
-const LATER_FLAGS = ['hosts', 'host-rank', 'bundle', 'part-size', 'with-node', 'from-bundle'];
+const LATER_FLAGS = ['bundle', 'part-size', 'with-node', 'from-bundle'];
 
 class CommandLine {
   exitCode: number = ExitCode.ok;
@@ -177,6 +177,7 @@ function usageText({ usage, describe }: Pick<Command, 'usage' | 'describe'>): st
 }
 
 const GROUPS: Readonly<Record<string, string>> = {
+  find: 'tries learning rates, or batches, and names the best',
   bench: 'times steps, the all-reduce, and numbers of workers',
   config: 'prints the resolved configuration, and what a configuration may hold',
 };

@@ -35,6 +35,8 @@ const gpus: FlagSpec = { value: 'N', describe: 'the first N GPUs, a worker each'
 const cpus: FlagSpec = { value: 'N', describe: 'N workers on the CPU' };
 const json: FlagSpec = { describe: 'JSON on standard output, one object a line' };
 const quiet: FlagSpec = { describe: 'only the result' };
+const hosts: FlagSpec = { value: 'A:PORT,B:PORT', describe: 'all hosts of the run, in one order' };
+const hostRank: FlagSpec = { value: 'I', describe: 'which of them this one is, from 0' };
 
 const stepBenchFlags = {
   config,
@@ -51,7 +53,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'train',
     words: '[overrides..]',
     usage:
-      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--max-restarts N] [--json] [--quiet] [--dry-run]',
+      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--max-restarts N] [--hosts A:PORT,B:PORT --host-rank I] [--profile STEPS] [--metrics-port N [--metrics-host ADDRESS]] [--json] [--quiet] [--dry-run]',
     describe: 'trains a model (the default command)',
     flags: {
       config,
@@ -68,6 +70,11 @@ export const COMMANDS: readonly Command[] = [
         value: 'N',
         describe: 'how often a run that failed goes on from its last checkpoint, without a new one between (3)',
       },
+      hosts,
+      'host-rank': hostRank,
+      profile: { value: 'STEPS', describe: 'writes RUN/profile.json: what each worker does in the first steps' },
+      'metrics-port': { value: 'N', describe: 'serves the newest figures there, as Prometheus reads them' },
+      'metrics-host': { value: 'ADDRESS', describe: 'where that port is open (127.0.0.1: this machine only)' },
       json,
       quiet,
       'dry-run': { describe: 'prints what would run, and stops' },
@@ -108,15 +115,49 @@ export const COMMANDS: readonly Command[] = [
     name: 'bench scaling',
     words: '[overrides..]',
     usage:
-      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--min-efficiency F] [--json]',
+      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--hosts A:PORT,B:PORT --host-rank I] [--min-efficiency F] [--json]',
     describe: 'compares numbers of workers',
     flags: {
       ...stepBenchFlags,
       gpus: { value: 'LIST', describe: 'numbers of GPUs, such as 1,2,4' },
       cpus: { value: 'LIST', describe: 'numbers of workers on the CPU, such as 1,2' },
+      hosts,
+      'host-rank': hostRank,
       'min-efficiency': { value: 'F', describe: 'exit code 1 when a point has a lower efficiency' },
     },
     run: async (flags, context) => (await import('./bench-command.js')).benchScalingCommand(flags, context),
+  },
+  {
+    name: 'find lr',
+    words: '[overrides..]',
+    usage:
+      'dtrain find lr --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--min RATE] [--max RATE] [--steps N] [--json]',
+    describe: 'tries growing learning rates, and names the one up to which the loss falls',
+    flags: {
+      config,
+      gpus,
+      cpus,
+      min: { value: 'RATE', describe: 'learning rate of the first step (0.0001)' },
+      max: { value: 'RATE', describe: 'learning rate of the last step (10)' },
+      steps: { value: 'N', describe: 'steps between them (100)' },
+      json,
+    },
+    run: async (flags, context) => (await import('./find-command.js')).findRateCommand(flags, context),
+  },
+  {
+    name: 'find batch',
+    words: '[overrides..]',
+    usage: 'dtrain find batch --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--max N] [--steps N] [--json]',
+    describe: 'tries growing batches, and names the largest that fits into memory and the fastest',
+    flags: {
+      config,
+      gpus,
+      cpus,
+      max: { value: 'N', describe: 'no larger global batch is tried (65536)' },
+      steps: { value: 'N', describe: 'timed steps of each (3)' },
+      json,
+    },
+    run: async (flags, context) => (await import('./find-command.js')).findBatchCommand(flags, context),
   },
   {
     name: 'models',

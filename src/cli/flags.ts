@@ -67,6 +67,16 @@ export class Flags {
     return value;
   }
 
+  /** A number above 0. */
+  positive(name: string, fallback: number): number {
+    const text = this.text(name);
+    if (text === undefined) return fallback;
+    const value = /^([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?$/i.test(text) ? Number(text) : Number.NaN;
+    if (!(value > 0 && Number.isFinite(value)))
+      this.fail(`--${name}: expected a number above 0, got ${JSON.stringify(text)}.`);
+    return value;
+  }
+
   /** A number from 0 to 1. */
   fraction(name: string): number | undefined {
     const text = this.text(name);

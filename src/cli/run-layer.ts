@@ -12,6 +12,9 @@ import type { describeModels } from '../run/describe-models.js';
 import type { EngineProcess } from '../run/engine-process.js';
 import type { evaluateCheckpoint } from '../run/evaluate.js';
 import type { exportCheckpoint } from '../run/export-checkpoint.js';
+import type { findBatch } from '../run/find-batch.js';
+import type { findLearningRate } from '../run/find-learning-rate.js';
+import type { MetricsServer } from '../run/metrics-server.js';
 import type { predictImages } from '../run/predict.js';
 import type { Supervision } from '../run/supervise.js';
 import type { TrainOptions } from '../run/train.js';
@@ -30,6 +33,9 @@ export interface RunLayer {
   readonly benchStep: typeof benchStep;
   readonly benchAllReduce: typeof benchAllReduce;
   readonly benchScaling: typeof benchScaling;
+  readonly findLearningRate: typeof findLearningRate;
+  readonly findBatch: typeof findBatch;
+  readonly openMetrics: typeof MetricsServer.open;
   readonly describeModels: typeof describeModels;
   readonly exportCheckpoint: typeof exportCheckpoint;
   readonly predictImages: typeof predictImages;
@@ -59,6 +65,9 @@ export const runLayer: RunLayer = {
   benchStep: async (options) => (await import('../run/bench-step.js')).benchStep(options),
   benchAllReduce: async (options) => (await import('../run/bench-all-reduce.js')).benchAllReduce(options),
   benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
+  findLearningRate: async (options) => (await import('../run/find-learning-rate.js')).findLearningRate(options),
+  findBatch: async (options) => (await import('../run/find-batch.js')).findBatch(options),
+  openMetrics: async (...args) => (await import('../run/metrics-server.js')).MetricsServer.open(...args),
   describeModels: async (options) => (await import('../run/describe-models.js')).describeModels(options),
   exportCheckpoint: async (options) => (await import('../run/export-checkpoint.js')).exportCheckpoint(options),
   predictImages: async (options) => (await import('../run/predict.js')).predictImages(options),

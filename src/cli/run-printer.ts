@@ -14,6 +14,8 @@ import type { TrainProgress } from '../run/train.js';
 import type { Console } from './console.js';
 import { countText, durationText, percentText, rateText } from './number-text.js';
 
+/** Steps that must have been seen before their speed says how long the run lasts. */
+const ESTIMATED_STEPS = 10;
 const REDRAW_SECONDS = 0.1;
 const PLAIN_LINE_SECONDS = 5;
 const MIN_BAR_COLUMNS = 10;
@@ -26,7 +28,8 @@ export class RunPrinter {
   readonly #startSeconds: number;
   #lastDrawn = Number.NEGATIVE_INFINITY;
   #runDir = '';
-  #totalSteps: number | undefined;
+  /** Of the first progress. */
+  #firstStep: number | undefined;
   #isEstimated = false;
   /** Passes that the run begins; train.maxSteps may end it before train.epochs. */
   #numEpochs: number;
@@ -64,7 +67,9 @@ export class RunPrinter {
   }
 
   progress(progress: TrainProgress): void {
-    this.#totalSteps = progress.totalSteps;
+    const { step, totalSteps, imagesPerSecond } = progress;
+    this.#firstStep ??= step;
+    this.#estimate(step, totalSteps, imagesPerSecond);
     const now = this.#clock();
     const console = this.#console;
     if (console.isQuiet || now - this.#lastDrawn < (console.isLive ? REDRAW_SECONDS : PLAIN_LINE_SECONDS)) return;
@@ -75,30 +80,38 @@ export class RunPrinter {
   }
 
   /** Once: a run that was restarted goes on. */
-  #header({ version, runDir, devices, globalBatch, parameters }: RunStartEvent): void {
+  #header({ version, runDir, devices, parameters, ...event }: RunStartEvent): void {
     if (this.#runDir !== '') return;
     this.#runDir = runDir;
-    const { model, train, data } = this.#config;
+    const { model, train, data } = { ...this.#config, ...(event.config as Partial<RunConfig>) };
     const name = this.#console.styled('bold', modelName(model));
     const row = (word: string, text: string) => this.#console.say(`  ${word.padEnd(9)}${text}`);
     this.#console.say(`dtrain ${version}: ${name}, ${countText(parameters)} parameters, ${train.precision}`);
     row('devices', devicesText(devices));
-    row('data', `${data.name}, ${countText(globalBatch)} images a step`);
+    row(
+      'data',
+      `${data.name}, ${countText(event.trainImages)} training and ${countText(event.testImages)} test images`,
+    );
+    row('batch', batchText(event.globalBatch, event.workers));
+    row('steps', stepsText(event, train));
     row('run', runDir);
   }
 
-  /** Once, when the first steps have shown the speed. */
-  #estimate({ step, imagesPerSecond }: StepEvent): void {
-    const totalSteps = this.#totalSteps;
-    if (this.#isEstimated || totalSteps === undefined || step >= totalSteps) return;
+  /** The last line of the header, once, when some steps have shown the speed. */
+  #estimate(step: number, totalSteps: number, imagesPerSecond: number): void {
+    if (
+      this.#isEstimated ||
+      step >= totalSteps ||
+      step < (this.#firstStep ?? step) + ESTIMATED_STEPS ||
+      !(imagesPerSecond > 0)
+    )
+      return;
     this.#isEstimated = true;
     const leftSeconds = ((totalSteps - step) * this.#config.train.globalBatch) / imagesPerSecond;
-    const text = `${countText(totalSteps)} steps, about ${durationText(leftSeconds)} to go at ${rateText(imagesPerSecond)}`;
-    this.#console.say(`  ${'time'.padEnd(9)}${text}`);
+    this.#console.say(`  ${'time'.padEnd(9)}about ${durationText(leftSeconds)} to go, at ${rateText(imagesPerSecond)}`);
   }
 
   #step(event: StepEvent): void {
-    this.#estimate(event);
     const epochBefore = Math.floor(this.#lastStep?.epoch ?? 0);
     this.#lastStep = event;
     if (Math.floor(event.epoch) > epochBefore) this.#endedEpoch = event;
@@ -155,6 +168,23 @@ export class RunPrinter {
     const leftSeconds = ((totalSteps - step) * this.#config.train.globalBatch) / imagesPerSecond;
     return [...parts, rateText(imagesPerSecond), `${durationText(leftSeconds)} left`];
   }
+}
+
+/** `128 images: 2 x 64` */
+function batchText(globalBatch: number, workers: number): string {
+  const share = workers === 1 ? '' : `: ${workers} x ${countText(globalBatch / workers)}`;
+  return `${countText(globalBatch)} ${globalBatch === 1 ? 'image' : 'images'} a step${share}`;
+}
+
+/** `3,519: 9 epochs of 391`; an epoch may end inside a step. */
+function stepsText(
+  { totalSteps, trainImages, globalBatch }: Pick<RunStartEvent, 'totalSteps' | 'trainImages' | 'globalBatch'>,
+  train: RunConfig['train'],
+): string {
+  const ofEpoch = Math.ceil(trainImages / globalBatch);
+  const isWhole = totalSteps >= Math.ceil((train.epochs * trainImages) / globalBatch);
+  const epochs = isWhole ? epochsText(train.epochs) : epochsText((totalSteps * globalBatch) / trainImages);
+  return `${countText(totalSteps)}: ${epochs} of ${countText(ofEpoch)}`;
 }
 
 /** `4 GPUs`, `2 CPU workers` */

@@ -22,6 +22,10 @@ export interface RunStartEvent {
   readonly workers: number;
   readonly globalBatch: number;
   readonly parameters: number;
+  readonly trainImages: number;
+  readonly testImages: number;
+  /** Steps of the whole run. */
+  readonly totalSteps: number;
   readonly normalization: Normalization;
   readonly config: unknown;
 }

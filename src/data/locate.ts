@@ -12,10 +12,11 @@ import { CIFAR10_ARCHIVE, CIFAR10_CLASSES, CIFAR10_FILES } from './cifar10.js';
 import { CIFAR100_FILES } from './cifar100.js';
 import { dataError, digits, firstLine } from './data-error.js';
 import type { DataOptions } from './data-set.js';
+import { parquetFiles } from './parquet-files.js';
 
 export interface DataSource {
-  /** The official files in a folder; an image-folder tree; a list of images; a tar of the first three. */
-  readonly kind: 'official-folder' | 'cifar100-folder' | 'tree' | 'csv' | 'archive';
+  /** The official files in a folder; an image-folder tree; Parquet files in a folder; a list of images; a tar of the first three. */
+  readonly kind: 'official-folder' | 'cifar100-folder' | 'tree' | 'parquet' | 'csv' | 'archive';
   readonly path: string;
   /** Ends the message of whatever is wrong with the bytes. */
   readonly cure: string;
@@ -96,7 +97,8 @@ const EXPECTED: Record<DataOptions['name'], string> = {
   cifar10:
     'CIFAR-10 (the official binary archive or its folder, train/CLASS and test/CLASS with images, or a tar of these)',
   cifar100: 'CIFAR-100 (the official binary archive or its folder with train.bin, test.bin and fine_label_names.txt)',
-  'image-folder': 'one data set (train/CLASS and test/CLASS with images, or one tar of these)',
+  'image-folder':
+    'one data set (train/CLASS and test/CLASS with images, one tar of these, or train*.parquet and test*.parquet)',
   synthetic: 'nothing',
 };
 
@@ -131,6 +133,7 @@ function isOfficial({ kind, path: file }: DataSource): boolean {
 /** The data set that `place` itself is. */
 function sourceAt(place: string, name: DataOptions['name'], cure: string): DataSource | undefined {
   if (!isFolder(place)) return isArchiveName(place) ? { kind: 'archive', path: place, cure } : undefined;
+  if (parquetFiles(place) !== undefined) return { kind: 'parquet', path: place, cure };
   if (name === 'cifar100') {
     const isThere = CIFAR100_FILES.every((file) => fs.existsSync(path.join(place, file)));
     return isThere ? { kind: 'cifar100-folder', path: place, cure } : undefined;

@@ -22,6 +22,7 @@ import {
   type TreeFile,
 } from './image-tree.js';
 import type { DataSource } from './locate.js';
+import { parquetFiles } from './parquet-files.js';
 
 /** Changes when a file is added, removed, or has another size or time of change. */
 export function identityOf({ kind, path: place }: DataSource): string {
@@ -41,6 +42,7 @@ function listed(kind: ListedKind, place: string): TreeFile[] {
 
 function filesOf(kind: Exclude<DataSource['kind'], ListedKind>, place: string): string[] {
   if (kind === 'archive') return [place];
+  if (kind === 'parquet') return Object.values(parquetFiles(place) ?? {}).flat();
   return (kind === 'official-folder' ? CIFAR10_FILES : CIFAR100_FILES).map((name) => path.join(place, name));
 }
 
@@ -63,11 +65,23 @@ export function readSource(
     case 'tree':
     case 'csv':
       return decodeTree(source.path, arrangeTree(source.path, listed(source.kind, source.path)), say, scaling);
+    case 'parquet':
+      return decodeParquet(source.path, say, scaling);
     case 'archive':
       return readArchived(source, say, scaling);
     default:
       return source.kind satisfies never;
   }
+}
+
+/** hyparquet is loaded only where such files are read. */
+async function decodeParquet(
+  folder: string,
+  say: (line: string) => void,
+  scaling: Scaling | null,
+): Promise<DecodedSet> {
+  const { readParquet } = await import('./parquet.js');
+  return decodeTree(folder, await readParquet(folder), say, scaling);
 }
 
 /** The members say what an archive holds: official files if there is one, else a tree. */

@@ -5,11 +5,11 @@
  */
 
 import { rowView } from '../collective/gradient-arena.js';
-import { readProgress } from '../collective/progress.js';
+import { type RankPhase, readProgress } from '../collective/progress.js';
 import { epochOfStep, lastStepOfEpoch } from '../config/derive.js';
 import { nowSeconds } from '../core/clock.js';
 import { internalError } from '../core/errors.js';
-import { PHASES, type PhaseSeconds, type StepEvent } from '../core/events.js';
+import { PHASES, type Phase, type PhaseSeconds, type StepEvent } from '../core/events.js';
 import { median } from '../core/statistics.js';
 import { sampleIds } from '../data/sampler.js';
 import { learningRateAt } from '../optim/schedule.js';
@@ -37,6 +37,8 @@ export interface SegmentResult {
   readonly corrects: Float64Array;
   /** [steps, phases], merged over ranks. */
   readonly phaseSeconds: Float64Array;
+  /** Of each rank, for a profile. */
+  readonly ranks: readonly Pick<SegmentReport, 'starts' | 'seconds'>[];
   /** Lines about ranks that are much slower than the others. */
   readonly warnings: readonly string[];
 }
@@ -45,11 +47,14 @@ export class Coordinator {
   readonly #assembly: Assembly;
   readonly #threadIds: (number | undefined)[] = [];
   readonly #slowRanks = new SlowRanks();
+  readonly #rateAt: (step: number) => number;
   /** Of this process. */
   #firstStep: number | undefined;
 
-  constructor(assembly: Assembly) {
+  /** `rateAt` gives the learning rate of the step after `step` finished ones, in place of the schedule's. */
+  constructor(assembly: Assembly, rateAt?: (step: number) => number) {
     this.#assembly = assembly;
+    this.#rateAt = rateAt ?? scheduledRates(assembly);
   }
 
   /** Runs the steps after `step` up to and including `end`, on all ranks at once. */
@@ -65,32 +70,34 @@ export class Coordinator {
     return this.#merged(step, segment, reports, seconds, carried);
   }
 
-  /** Watches the ranks until it is disposed. */
-  watchdog(): Watchdog {
-    const { arena, config } = this.#assembly;
-    return new Watchdog(arena, limitsOf(config.allReduce.timeoutSeconds), this.#firstStep ?? 1);
+  /** Watches the ranks, and hears of a lost host, until it is disposed. */
+  watchdog(): Disposable & { readonly alarm: Promise<never> } {
+    const { arena, config, hosts } = this.#assembly;
+    const watchdog = new Watchdog(arena, limitsOf(config.allReduce.timeoutSeconds), this.#firstStep ?? 1);
+    if (!hosts) return watchdog;
+    const alarm = Promise.race([watchdog.alarm, hosts.alarm]);
+    alarm.catch(() => undefined); // may come when nobody waits any more
+    return { alarm, [Symbol.dispose]: () => watchdog[Symbol.dispose]() };
   }
 
   /** The samples and rates of the steps after `step` up to and including `end`. */
   segment(step: number, end: number): Segment {
     const { config, data } = this.#assembly;
-    const { globalBatch, seed, epochs } = config.train;
+    const { globalBatch, seed } = config.train;
     const { count } = data.train;
     const order = { seed, count, shuffle: config.data.shuffle };
     const { ids, epochs: sampleEpochs } = sampleIds(order, step * globalBatch, (end - step) * globalBatch);
-    const scheduleSteps = lastStepOfEpoch(epochs, globalBatch, count);
-    const learningRates = Float64Array.from({ length: end - step }, (_, i) =>
-      learningRateAt(config.schedule, step + i, count / globalBatch, scheduleSteps),
-    );
+    const learningRates = Float64Array.from({ length: end - step }, (_, i) => this.#rateAt(step + i));
     return { firstStep: step + 1, numSteps: end - step, ids, epochs: sampleEpochs, learningRates };
   }
 
-  /** The step that the slowest rank is in, and loss and accuracy of the last all-reduce, for a progress line. */
+  /** Steps that all ranks have finished, and loss and accuracy of the last all-reduce, for a progress line. */
   progress(): { step: number; loss: number; trainAccuracy: number } {
     const { arena, recorded } = this.#assembly;
     const { layout } = recorded.program;
     const row = rowView(arena, arena.shards);
-    const step = Math.min(...readProgress(arena).map((rank) => rank.step));
+    const isInStep = (phase: RankPhase) => PHASES.includes(phase as Phase);
+    const step = Math.min(...readProgress(arena).map(({ step, phase }) => (isInStep(phase) ? step - 1 : step)));
     return { step, loss: row[layout.loss]!, trainAccuracy: row[layout.correct]! };
   }
 
@@ -126,8 +133,15 @@ export class Coordinator {
       seconds: medians(phaseSeconds),
     };
     const warnings = this.#slowRanks.add(reports.map((report) => report.seconds));
-    return { event, step: finished, seconds, stopRequested, losses, corrects, phaseSeconds, warnings };
+    return { event, step: finished, seconds, stopRequested, losses, corrects, phaseSeconds, ranks: reports, warnings };
   }
+}
+
+function scheduledRates({ config, data }: Assembly): (step: number) => number {
+  const { globalBatch, epochs } = config.train;
+  const { count } = data.train;
+  const scheduleSteps = lastStepOfEpoch(epochs, globalBatch, count);
+  return (step) => learningRateAt(config.schedule, step, count / globalBatch, scheduleSteps);
 }
 
 /** Of each step and phase the slowest rank's seconds; of `reduce` the fastest's, who came last and did not wait. */

@@ -89,6 +89,8 @@ export class RunArtifacts {
 
   #evaluation(step: number, epoch: number, result: EvaluationResult): void {
     const { classes, test } = this.#assembly.data;
+    const { parameters } = this.#assembly.model;
+    const norms = this.#gradientNorms();
     const mostWrong = result.mostWrong.map((answer) => ({
       ...answer,
       png: pngOf(test, answer.image).toString('base64'),
@@ -98,7 +100,8 @@ export class RunArtifacts {
     const values = [
       scalar('accuracy/top5', result.top5Accuracy),
       scalar('calibrationError', result.calibration.error),
-      histogram('gradientNorms', this.#gradientNorms()),
+      histogram('gradientNorms', norms),
+      ...norms.map((norm, i) => scalar(`gradientNorm/${parameters[i]!.name}`, norm)),
     ];
     if (classes.length <= CONFUSION_CLASSES) {
       const { pixels, height, width } = heatMap(result.confusion, CONFUSION_CELL_PIXELS);

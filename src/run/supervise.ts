@@ -63,6 +63,7 @@ class Supervisor {
   #runDir: string | undefined;
   /** Whether an engine has begun to train: from then on the newest checkpoint is the right one. */
   #hasBegun = false;
+  #furthestStep: number | undefined;
   /** The newest checkpoint at the last failure. */
   #failedAt = -1;
   #restarts = 0;
@@ -93,6 +94,7 @@ class Supervisor {
       engine.run(this.#optionsOf(life));
       for await (const event of watched.events((runDir) => (this.#runDir = runDir))) {
         if (event.event === 'run') this.#hasBegun = true;
+        if (event.event === 'step') this.#furthestStep = Math.max(event.step, this.#furthestStep ?? 0);
         yield event;
       }
     } finally {
@@ -136,24 +138,35 @@ class Supervisor {
     if (this.#restarts >= maxRestarts) throw gaveUp(failure, maxRestarts);
     const seconds = Math.min(MAX_PAUSE_SECONDS, pauseSeconds * 2 ** this.#restarts);
     this.#restarts++;
-    const from = newest === undefined ? 'from the beginning' : `from step ${newest}`;
+    const from = !this.#isKeeper
+      ? 'from where host 0 goes on'
+      : newest === undefined
+        ? 'from the beginning'
+        : `from step ${newest}`;
     this.#warn(`${failure.message}\nRestart ${this.#restarts} of ${maxRestarts} in ${seconds} s, ${from}.`);
     await delay(seconds * 1000, undefined, { signal: this.#stop }).catch(() => undefined); // aborted
     if (this.#stop.aborted) throw this.#stoppedBefore();
   }
 
+  /** Of several hosts, host 0 has the checkpoints; on the others a step that nobody had come to before counts as a new one. */
+  get #isKeeper(): boolean {
+    return (this.#options.hosts?.rank ?? 0) === 0;
+  }
+
   #newestStep(): number | undefined {
+    if (!this.#isKeeper) return this.#furthestStep;
     return this.#runDir === undefined ? undefined : newestStep(path.join(this.#runDir, 'checkpoints'));
   }
 
   #safeText(): string {
+    if (!this.#isKeeper) return 'The checkpoints are those of host 0.';
     const step = this.#newestStep();
     return step === undefined ? 'No checkpoint was saved yet.' : `Last good checkpoint: step ${step}.`;
   }
 
   /** A stop that came while no engine was training. */
   #stoppedBefore(): DtrainError {
-    const step = this.#newestStep();
+    const step = this.#isKeeper ? this.#newestStep() : undefined;
     const nothing =
       this.#options.resume === undefined
         ? 'before the first step; nothing was saved, and --resume starts from the beginning'

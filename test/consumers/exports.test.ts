@@ -142,6 +142,34 @@ for (const [model, format] of [
       return document.querySelector('#status').textContent + '|' + document.querySelectorAll('#result tr').length;
     })()`);
     assert.equal(text, `0.png: ${top}|10`);
+
+    // Without a network, and by dropping the file.
+    await page.send('Network.emulateNetworkConditions', {
+      offline: true,
+      latency: 0,
+      downloadThroughput: 0,
+      uploadThroughput: 0,
+    });
+    const png = fs.readFileSync(path.join(folder, '1.png')).toString('base64');
+    const shown = await page.evaluate<[string, string][]>(`(async () => {
+      const bytes = Uint8Array.from(atob(${JSON.stringify(png)}), (c) => c.charCodeAt(0));
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([bytes], '1.png', { type: 'image/png' }));
+      document.querySelector('#drop').dispatchEvent(new DragEvent('drop', { dataTransfer, bubbles: true, cancelable: true }));
+      while (!document.querySelector('#status').textContent.startsWith('1.png')) await new Promise((resolve) => setTimeout(resolve, 20));
+      return [...document.querySelectorAll('#result tr')].map((row) => [row.cells[0].textContent, row.cells[2].textContent]);
+    })()`);
+    assert.deepEqual(shown.map(([name]) => name).sort(), [...classes].sort());
+    const percents = shown.map(([, percent]) => Number.parseFloat(percent));
+    assert.deepEqual(
+      percents,
+      percents.toSorted((a, b) => b - a),
+      'the most probable first',
+    );
+    for (const [i, [name]] of shown.entries()) {
+      const own = 100 * probabilities[10 + classes.indexOf(name)]!;
+      assert(Math.abs(percents[i]! - own) < 0.06, `${name}: ${percents[i]} % on the page, ${own} % here`);
+    }
     assert.deepEqual(page.complaints, []);
     assert(page.requests.length > 3);
     for (const request of page.requests) assert(request.startsWith(url), `${request} leaves the machine`);

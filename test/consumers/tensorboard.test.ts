@@ -55,6 +55,16 @@ test('TensorBoard reads scalars, images, text and histogram of a run', async () 
       [160, 160],
     ],
   );
+  const layers = Object.keys(found.scalars).filter((tag) => tag.startsWith('gradientNorm/'));
+  assert.equal(layers.length, 59);
+  for (const layer of ['conv1.weight', 'layer1.0.bn1.weight', 'fc.bias']) {
+    const pairs = found.scalars[`gradientNorm/${layer}`]!;
+    assert.deepEqual(
+      pairs.map(([step]) => step),
+      evaluations.map(({ step }) => step),
+    );
+    assert(pairs.every(([, norm]) => norm > 0));
+  }
   const norms = found.histograms['gradientNorms']!;
   assert.deepEqual(
     norms,

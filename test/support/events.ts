@@ -9,6 +9,9 @@ export const RUN_EVENT: RunStartEvent = {
   workers: 2,
   globalBatch: 128,
   parameters: 272_474,
+  trainImages: 50_000,
+  testImages: 10_000,
+  totalSteps: 782,
   normalization: { mean: [0.5, 0.5, 0.5], std: [0.25, 0.25, 0.25] },
   config: {},
 };

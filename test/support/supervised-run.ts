@@ -15,7 +15,7 @@ import { openCheckpoint } from '../../src/train/checkpoint.js';
 
 export const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 /** For machines that are busy with other things. */
-export const PATIENCE_SECONDS = 240;
+export const PATIENCE_SECONDS = 600;
 const MARK = 'DTRAIN_TEST_MARK';
 
 /** Two workers, small images, a network that steps in some tens of milliseconds. */
