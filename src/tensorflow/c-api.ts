@@ -42,6 +42,10 @@ export interface CApi {
   TF_TensorData(tensor: Pointer): Pointer;
   TF_TensorByteSize(tensor: Pointer): number;
   TF_DeleteTensor(tensor: Pointer): void;
+  TF_StringInit(string: Pointer): void;
+  TF_StringCopy(string: Pointer, source: Uint8Array, bytes: number): void;
+  TF_StringGetDataPointer(string: Pointer): Pointer;
+  TF_StringGetSize(string: Pointer): number;
 
   TFE_NewContextOptions(): Pointer;
   TFE_ContextOptionsSetConfig(options: Pointer, config: Uint8Array, bytes: number, status: Pointer): void;
@@ -149,6 +153,8 @@ const PROTOTYPES = `
 
   void* TF_AllocateTensor(int, int64_t*, int, size_t); void* TF_NewTensor(int, int64_t*, int, void*, size_t, void*, void*);
   void* TF_TensorData(void*); size_t TF_TensorByteSize(void*); void TF_DeleteTensor(void*);
+  void TF_StringInit(void*); void TF_StringCopy(void*, const void*, size_t); void* TF_StringGetDataPointer(void*);
+  size_t TF_StringGetSize(void*);
 
   void* TFE_NewContextOptions(); void TFE_ContextOptionsSetConfig(void*, void*, size_t, void*);
   void TFE_ContextOptionsSetDevicePlacementPolicy(void*, int); void TFE_DeleteContextOptions(void*);

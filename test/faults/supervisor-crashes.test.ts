@@ -1,5 +1,7 @@
 /** Rows 1, 3 to 7, 9 to 11, 38 and 40: the engine dies, hangs or computes nonsense, or loses its supervisor. */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { before, test } from 'node:test';
@@ -107,6 +109,41 @@ test('row 3: kill -9 of the supervisor: the engine ends with its step, and nothi
     pass: true,
   });
 });
+
+test(
+  'row 3: the supervisor is killed while the coordinator hangs: a thread beside it ends the engine',
+  ALARM,
+  async () => {
+    const guard = JSON.stringify(new URL('../../src/run/parent-guard.js', import.meta.url).href);
+    const hung = `
+    const { Worker } = require('node:worker_threads');
+    new Worker(new URL(${guard}), { workerData: process.ppid });
+    process.stdout.write(process.pid + '\\n');
+    setTimeout(() => { for (;;); }, 500);`;
+    const parent = spawn('sh', ['-c', `'${process.execPath}' -e "$0" & wait`, hung], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [pid] = (await once(parent.stdout!, 'data')).map(Number) as [number];
+    await delay(1000);
+    assert(lives(pid));
+    parent.kill('SIGKILL');
+    const killed = nowSeconds();
+    while (lives(pid)) {
+      assert(nowSeconds() - killed < 5 * 9, 'still there');
+      await delay(50);
+    }
+    recordRow({
+      row: 3,
+      fault: 'kill -9 of the supervisor while the coordinator hangs',
+      injected: 'the main thread spins; then SIGKILL to the parent',
+      observed: 'the guard thread ended the process',
+      code: null,
+      seconds: nowSeconds() - killed,
+      lost: 'steps since the last checkpoint',
+      pass: true,
+    });
+  },
+);
 
 test('row 3: the supervisor is killed while a rank hangs: the engine still ends', ALARM, async () => {
   const words = [...QUICK_RUN, 'allReduce.timeoutSeconds=2', '--run-dir', newRunDir()];
