@@ -1,5 +1,5 @@
 # The image of dtrain: the command, its packages and the pinned TensorFlow library; no Python, no compiler, nothing fetched at run time.
-# Every step is a script in docker/, which a test also runs without an engine (test/consumers/container.test.ts).
+# Every step is a script in docker/.
 #
 #   docker build -t dtrain --target cpu .                      for the CPU
 #   docker build -t dtrain:gpu --target gpu .                  with CUDA; the driver comes from NVIDIA's container toolkit (--gpus all)
