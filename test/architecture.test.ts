@@ -33,6 +33,7 @@ const LAYERS = [
   ['model', 'optim', 'data', 'collective'],
   ['train'],
   ['export', 'report'],
+  ['cluster'],
   ['run'],
   ['cli', '.'],
 ] as const;

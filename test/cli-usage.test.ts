@@ -45,11 +45,7 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
     '--max-restarts: expected a whole number from 0 to 1000, got "many".',
     'train',
   ],
-  [
-    '--hosts a:1,b:1 --host-rank 0',
-    'unknown flag --hosts: not in this version yet.\nunknown flag --host-rank: not in this version yet.',
-    'train',
-  ],
+  ['--config quickstart --host-rank 1024', '--host-rank: expected a whole number from 0 to 1023, got "1024".', 'train'],
   ['--config', '--config: expected a value, got nothing.', 'train'],
   ['--config --json', '--config: expected a value, got nothing.', 'train'],
   ['--config=', '--config: expected a value, got nothing.', 'train'],

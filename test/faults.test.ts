@@ -8,7 +8,7 @@ import { DtrainError } from '../src/core/errors.js';
 import { PHASES } from '../src/core/events.js';
 import { FAULT_KINDS } from '../src/run/fault.js';
 import { openCheckpoint } from '../src/train/checkpoint.js';
-import { runTraining, temporaryFolder } from './support/train-run.js';
+import { runTraining, temporaryFolder, tinyImages } from './support/train-run.js';
 
 /** Of weights.safetensors, whose tensors are sorted by name. */
 const LAST_TENSOR = 'layer3.2.conv2.weight';
@@ -157,7 +157,8 @@ test('a rank whose JavaScript memory runs out is out of memory, exit code 9', as
 test('a slow rank is told of once, and ends no run', async () => {
   process.env['DTRAIN_FAULT'] = 'slow:rank=1,step=2,phase=compute';
   const warned: string[] = [];
-  await runTraining(2, ['train.maxSteps=23', 'model.name=speednet'], { warn: (line) => warned.push(line) });
+  const images = `data={name: image-folder, path: '${tinyImages()}'}`; // steps that are short beside the 0.3 s
+  await runTraining(2, ['train.maxSteps=23', images], { warn: (line) => warned.push(line) });
   assert.equal(warned.length, 1);
   assert.match(
     warned[0]!,

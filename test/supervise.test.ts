@@ -241,13 +241,17 @@ test('a stop in the pause before a restart', ALARM, async () => {
 test('a stop before there is anything to save, of an engine that does not hear it', ALARM, async () => {
   const stop = new AbortController();
   stop.abort('SIGINT');
-  const ended = await run('deaf', { stop });
-  const text = 'stopped on request after step 5; the checkpoint is there.';
-  assert.deepEqual(told(ended), ['DTRAIN_STOPPED', 75, text]);
-  const frozen = new AbortController();
-  const starting = run('start', { stop: frozen });
-  setTimeout(() => frozen.abort('SIGINT'), 300);
-  assert.equal((await starting).error!.exitCode, 75);
+  const text = 'before the first step; nothing was saved, and --resume starts from the beginning';
+  assert.deepEqual(told(await run('done', { stop })), ['DTRAIN_STOPPED', 75, `stopped on request ${text}.`]);
+  const resumed = await run('done', { stop, resume: { from: 'there' } });
+  const asTheyWere = 'stopped on request before the run went on; its checkpoints are as they were.';
+  assert.deepEqual(told(resumed), ['DTRAIN_STOPPED', 75, asTheyWere]);
+  const later = new AbortController();
+  const starting = run('start', { stop: later });
+  setTimeout(() => later.abort('SIGINT'), 300);
+  const ended = await starting;
+  assert.deepEqual(told(ended), ['DTRAIN_STOPPED', 75, `stopped on request ${text}.`]);
+  assert(ended.seconds < 5 * 9, `${ended.seconds} s`);
 });
 
 test('after a stop nothing is restarted', ALARM, async () => {

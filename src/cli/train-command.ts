@@ -7,6 +7,8 @@ import os from 'node:os';
 import type { MetricsAddress } from '../run/metrics-server.js';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
+import { Heartbeat } from './heartbeat.js';
+import { hostsOf, hostWords } from './hosts-of.js';
 import { RunPrinter } from './run-printer.js';
 import { StopOnSignal } from './stop-on-signal.js';
 import { wordMeant } from './word-meant.js';
@@ -29,6 +31,8 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const profileSteps = flags.count('profile', null, { min: 1, max: MAX_PROFILE_STEPS });
   const metrics = metricsAddress(flags);
 
+  const words = hostWords(flags);
+
   const { console } = context;
   using stop = new StopOnSignal((line) => console.complain(line));
   if (!isDry) {
@@ -39,11 +43,16 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   const { configName, loadConfig } = await import('../config/load.js');
   const { deriveBatch } = await import('../config/derive.js');
   const config = loadConfig({ file, overrides });
+  const hosts = await hostsOf(words, config, context);
+  const numHosts = hosts?.addresses.length ?? 1;
+  const cores = os.availableParallelism();
   if (devices !== null)
-    deriveBatch(config, { workers: devices.count, device: devices.kind, cores: os.availableParallelism() });
-  const options = { config, devices, runDir, configName: configName(file) };
+    deriveBatch(config, { workers: devices.count * numHosts, device: devices.kind, cores, hosts: numHosts });
+  const options = { config, devices, runDir, configName: configName(file), hosts };
   if (isDry) return (await import('./dry-run.js')).dryRun(options, context);
 
+  using _heartbeat = new Heartbeat(context.env['DTRAIN_HEARTBEAT'], (line) => console.complain(line));
+  const isFirst = (hosts?.rank ?? 0) === 0; // host 0 tells people of the run
   const printer = new RunPrinter(console, config);
   using server = metrics && (await context.run.openMetrics(metrics));
   if (server) console.say(`metrics: ${server.url}`);
@@ -54,7 +63,7 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
       ...(profileSteps !== null && { profileSteps }),
       onProgress: (progress) => {
         server?.progress(progress);
-        if (!console.isJson) printer.progress(progress);
+        if (!console.isJson && isFirst) printer.progress(progress);
       },
       say: (line) => console.say(line),
       warn: (line) => console.complain(line),
@@ -65,7 +74,9 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   for await (const event of events) {
     server?.event(event);
     if (console.isJson) console.json(event);
-    else printer.event(event);
+    else if (isFirst) printer.event(event);
+    else if (event.event === 'end')
+      console.say(`cluster: the run has ended after ${event.steps} steps; it is kept on host 0`);
   }
   return 0;
 }

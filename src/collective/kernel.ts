@@ -2,20 +2,21 @@
 import fs from 'node:fs';
 
 /**
- * result ← mean of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
+ * result ← `factor` × the sum of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
  * all byte counts and offsets are multiples of 64.
  */
-export type MeanOfRows = (
+export type SumOfRows = (
   rows: number,
   strideBytes: number,
   shards: number,
   startByte: number,
   endByte: number,
   result: number,
+  factor: number,
 ) => void;
 
 export interface Kernel {
-  readonly meanOfRows: MeanOfRows;
+  readonly sumOfRows: SumOfRows;
   /** 1 where all floats at bytes [start, end) of the memory are finite, else 0. Both are multiples of 64. */
   readonly areFinite: (start: number, end: number) => number;
 }

@@ -88,7 +88,7 @@ class Reader {
 
   read(node: RecordedNode): void {
     if (node.type === 'Placeholder') return;
-    if (node.values) this.#constants.set(node.outputs[0]!, node.values);
+    if (node.values) this.#constants.set(node.outputs[0]!, node.values as ArrayLike<number>);
     else if (this.#isAlias(node)) return;
     else this.#add(node.outputs[0]!, this.#body(node));
   }

@@ -7,9 +7,9 @@
  * Must stay true: reading a value of a recording is an error; a value of one recording never appears in another.
  */
 import { DtrainError, ExitCode, internalError } from '../core/errors.js';
-import { type Shape, sizeOf } from '../core/shape.js';
+import { type Shape, shapeText, sizeOf } from '../core/shape.js';
 import { type Attribute, AttributeType } from '../tensorflow/attribute.js';
-import { DType, type Values } from '../tensorflow/dtype.js';
+import { DType, type HostValues } from '../tensorflow/dtype.js';
 import { execute } from '../tensorflow/execute.js';
 import { TENSORFLOW_VERSION } from '../tensorflow/install-manifest.js';
 import type { Runtime } from '../tensorflow/runtime.js';
@@ -22,7 +22,7 @@ import { placeInUserCode } from './user-code.js';
 
 /** Values from JavaScript, with what they became so far. */
 interface HostValue {
-  readonly values: Values;
+  readonly values: HostValues;
   readonly shape: Shape;
   readonly dtype: DType;
   handle?: TensorHandle;
@@ -96,10 +96,10 @@ export class Binding {
     else if (entry && 'values' in entry) entry.handle?.[Symbol.dispose]();
   }
 
-  tensorDataSync(id: number): Values {
+  tensorDataSync(id: number): HostValues {
     const entry = this.#find(id);
     if (entry instanceof GraphValue) throw readWhileRecording();
-    return entry instanceof TensorHandle ? entry.read() : entry.values;
+    return entry instanceof TensorHandle ? entry.readAll() : entry.values;
   }
 
   /** Called by tfjs for every kernel. */
@@ -129,7 +129,7 @@ export class Binding {
       if (entry.recording !== recording) throw foreignValue();
       return entry;
     }
-    if (entry instanceof TensorHandle) return recording.constant(entry.read(), entry.shape, entry.dtype);
+    if (entry instanceof TensorHandle) return recording.constant(entry.readAll(), entry.shape, entry.dtype);
     const standIn = recording.standIn(entry.values);
     if (standIn) return standIn;
     if (entry.constant?.recording !== recording) {
@@ -207,23 +207,35 @@ const TFJS_DTYPES: Readonly<Record<string, DType>> = {
   float32: DType.float32,
   int32: DType.int32,
   bool: DType.bool,
+  complex64: DType.complex64,
+  string: DType.string,
 };
 
 function hostValue(shape: Shape, dtype: number | string, values: unknown): HostValue {
   const known = typeof dtype === 'string' ? TFJS_DTYPES[dtype] : (dtype as DType);
   const array = known === undefined ? undefined : valuesOf(values, known);
-  if (known === undefined || array === undefined || array.length !== sizeOf(shape)) {
-    throw new Error(`a tensor of dtype ${dtype} cannot be made: dtrain knows float32, int32 and bool`);
+  const size = sizeOf(shape) * (known === DType.complex64 ? 2 : 1);
+  if (known === undefined || array === undefined || array.length !== size) {
+    throw new Error(
+      `a tensor of dtype ${dtype} and shape ${shapeText(shape)} cannot be made of ${array ? array.length : typeof values} values`,
+    );
   }
   return { values: array, shape, dtype: known };
 }
 
-/** tfjs hands over typed arrays, or plain arrays of numbers and booleans. */
-function valuesOf(values: unknown, dtype: DType): Values | undefined {
+/** tfjs hands over typed arrays, plain arrays of numbers and booleans, the bytes of strings, and an int64 as two 32-bit halves. */
+function valuesOf(values: unknown, dtype: DType): HostValues | undefined {
+  if (dtype === DType.int64 && values instanceof Int32Array) return new BigInt64Array(values.slice().buffer);
+  if (dtype === DType.string) return stringBytes(values);
   if (values instanceof Float32Array || values instanceof Int32Array || values instanceof Uint8Array) return values;
   if (!Array.isArray(values)) return undefined;
-  if (dtype === DType.float32) return Float32Array.from(values as number[]);
+  if (dtype === DType.float32 || dtype === DType.complex64) return Float32Array.from(values as number[]);
   return dtype === DType.int32 ? Int32Array.from(values as number[]) : Uint8Array.from(values as number[]);
+}
+
+function stringBytes(values: unknown): Uint8Array[] | undefined {
+  if (!Array.isArray(values)) return undefined;
+  return (values as (string | Uint8Array)[]).map((value) => (typeof value === 'string' ? Buffer.from(value) : value));
 }
 
 function readWhileRecording(): DtrainError {

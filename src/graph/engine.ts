@@ -239,8 +239,9 @@ export function startEngine(runtime: Runtime, device: string): Engine {
   current = new Engine(runtime, binding, registerBackend(binding));
   if (isFirst) {
     installFusedOps();
-    installOverrides();
-    installRandomOps(() => current!.isRecording);
+    const isRecording = () => current!.isRecording;
+    installOverrides(isRecording);
+    installRandomOps(isRecording);
     installLayerHooks();
     installRecordedOptimizers();
   }

@@ -10,23 +10,27 @@ import { attr, FLOAT_T } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
 import { defineKernel, runKernel, stockKernel, type Tensor, type TensorInfo, tf } from './tfjs.js';
 
-export function installOverrides(): void {
+/** `isRecording` tells whether this thread records. */
+export function installOverrides(isRecording: () => boolean): void {
   overrideGradients();
+  addZeroGradients();
+  repairBroadcastGradients();
   overrideCast();
-  overrideGather();
+  overrideGather(isRecording);
+  overrideRound();
 }
 
 function overrideGradients(): void {
   defineKernel<{ dy: TensorInfo; y: TensorInfo }, object>('ReluGradient', ({ inputs: { dy, y }, backend }) =>
     backend.executeSingleOutput('ReluGrad', [FLOAT_T], [dy, y]),
   );
-  defineKernel<{ x: TensorInfo }, { shape: number[] }>('SpreadTo', ({ inputs: { x }, attrs: { shape }, backend }) =>
-    backend.executeSingleOutput(
-      'BroadcastTo',
-      [FLOAT_T, attr.type('Tidx', DType.int32)],
-      [x, tf.tensor1d(shape, 'int32')],
-    ),
-  );
+  defineKernel<{ x: TensorInfo }, { shape: number[] }>('SpreadTo', ({ inputs: { x }, attrs: { shape }, backend }) => {
+    const extents = tf.tensor1d(shape, 'int32');
+    const types = [FLOAT_T, attr.type('Tidx', DType.int32)];
+    const spread = backend.executeSingleOutput('BroadcastTo', types, [x, extents]);
+    extents.dispose();
+    return spread;
+  });
   replaceGradient('Relu', {
     outputsToSave: [true],
     gradFunc: (dy, [y]) => ({ x: () => runKernel('ReluGradient', { dy, y: y! }) }),
@@ -45,6 +49,55 @@ function overrideGradients(): void {
   });
 }
 
+/** tfjs's own do not sum over broadcast axes. */
+function repairBroadcastGradients(): void {
+  type Part = (a: Tensor, b: Tensor) => Tensor;
+  const byParts = (kernelName: string, ofA: Part, ofB: Part) =>
+    replaceGradient(kernelName, {
+      inputsToSave: ['a', 'b'],
+      gradFunc: (dy, [a, b]) => ({
+        a: () => sumTo(tf.mul(dy, ofA(a!, b!)), a!.shape),
+        b: () => sumTo(tf.mul(dy, ofB(a!, b!)), b!.shape),
+      }),
+    });
+  const mask = (isTrue: Tensor) => tf.cast(isTrue, 'float32');
+  byParts(
+    'Maximum',
+    (a, b) => mask(tf.greaterEqual(a, b)),
+    (a, b) => mask(tf.less(a, b)),
+  );
+  byParts(
+    'Minimum',
+    (a, b) => mask(tf.lessEqual(a, b)),
+    (a, b) => mask(tf.greater(a, b)),
+  );
+  byParts(
+    'SquaredDifference',
+    (a, b) => tf.mul(tf.sub(a, b), 2),
+    (a, b) => tf.mul(tf.sub(b, a), 2),
+  );
+}
+
+/**
+ * Comparisons and logic have the gradient 0, as in TensorFlow, so that code between them and the loss can be differentiated: a mask from
+ * tf.where(tf.greater(x, 0), …). tfjs has it for GreaterEqual alone and throws for the others.
+ */
+function addZeroGradients(): void {
+  const binary = ['Equal', 'NotEqual', 'Greater', 'GreaterEqual', 'Less', 'LessEqual', 'LogicalAnd', 'LogicalOr'];
+  for (const kernelName of binary) {
+    replaceGradient(kernelName, {
+      inputsToSave: ['a', 'b'],
+      gradFunc: (_dy, [a, b]) => ({ a: () => tf.zeros(a!.shape), b: () => tf.zeros(b!.shape) }),
+    });
+  }
+  for (const kernelName of ['LogicalNot', 'All', 'Any']) {
+    replaceGradient(kernelName, {
+      inputsToSave: ['x'],
+      gradFunc: (_dy, [x]) => ({ x: () => tf.zeros(x!.shape) }),
+    });
+  }
+}
+
 interface GradientConfig {
   inputsToSave?: string[];
   outputsToSave?: boolean[];
@@ -52,7 +105,7 @@ interface GradientConfig {
 }
 
 function replaceGradient(kernelName: string, { gradFunc, ...saved }: GradientConfig): void {
-  tf.unregisterGradient(kernelName);
+  if (tf.getGradient(kernelName)) tf.unregisterGradient(kernelName);
   tf.registerGradient({ kernelName, ...saved, gradFunc: gradFunc as never });
 }
 
@@ -82,18 +135,36 @@ function overrideCast(): void {
   });
 }
 
-/** Without the stock kernel's check of the indices, which reads their values; TensorFlow checks them on the CPU. */
-function overrideGather(): void {
+/** In a recording without the stock kernel's check of the indices, which reads their values; TensorFlow checks them on the CPU. */
+function overrideGather(isRecording: () => boolean): void {
   type Attrs = { axis: number; batchDims: number };
-  defineKernel<{ x: TensorInfo; indices: TensorInfo }, Attrs>('GatherV2', ({ inputs, attrs, backend }) => {
+  const stock = stockKernel('GatherV2');
+  defineKernel<{ x: TensorInfo; indices: TensorInfo }, Attrs>('GatherV2', (call) => {
+    if (!isRecording()) return stock(call);
+    const { inputs, attrs, backend } = call;
     const { x, indices } = inputs;
-    const axis = tf.util.parseAxisParam(attrs.axis, x.shape)[0]!;
+    const axis = tf.scalar(tf.util.parseAxisParam(attrs.axis, x.shape)[0]!, 'int32');
     const types = [
       attr.int('batch_dims', attrs.batchDims),
-      attr.type('Tparams', x.dtype === 'int32' ? DType.int32 : x.dtype === 'bool' ? DType.bool : DType.float32),
+      attr.type('Tparams', DTYPES[x.dtype] ?? DType.float32),
       attr.type('Tindices', DType.int32),
       attr.type('Taxis', DType.int32),
     ];
-    return backend.executeSingleOutput('GatherV2', types, [x, indices, tf.scalar(axis, 'int32')]);
+    const gathered = backend.executeSingleOutput('GatherV2', types, [x, indices, axis]);
+    axis.dispose();
+    return gathered;
+  });
+}
+
+const DTYPES: Readonly<Record<string, DType>> = { int32: DType.int32, bool: DType.bool, string: DType.string };
+
+/** Whole numbers are rounded already; TensorFlow 2.21 gives zeros for int32. */
+function overrideRound(): void {
+  const stock = stockKernel('Round');
+  defineKernel<{ x: TensorInfo }, object>('Round', (call) => {
+    const { x } = call.inputs;
+    if (x.dtype !== 'int32') return stock(call);
+    call.backend.incRef(x.dataId);
+    return { dataId: x.dataId, shape: x.shape, dtype: x.dtype };
   });
 }

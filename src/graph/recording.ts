@@ -8,7 +8,7 @@
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { type Shape, shapeText } from '../core/shape.js';
 import { type Attribute, attr } from '../tensorflow/attribute.js';
-import { DType, dtypeName, type Values } from '../tensorflow/dtype.js';
+import { DType, dtypeName, type HostValues, type Values } from '../tensorflow/dtype.js';
 import { GraphBuilder, type NodeOutput, type Operation } from '../tensorflow/graph-builder.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { lowPrecisionInputs } from './autocast.js';
@@ -33,7 +33,7 @@ export interface RecordedNode {
   readonly attributes: readonly Attribute[];
   readonly outputs: readonly GraphValue[];
   /** Of a constant. */
-  readonly values?: Values;
+  readonly values?: HostValues;
 }
 
 /** Operations with a list input: how many single inputs follow the list. */
@@ -103,8 +103,8 @@ export class Recording {
     return this.add(type, [typed.slice(0, end), ...typed.slice(end)], withoutLength, numOutputs).outputs;
   }
 
-  constant(values: Values, shape: Shape, dtype: DType): GraphValue {
-    const uniform = values.length > FILL_ABOVE && values.every((value) => value === values[0]);
+  constant(values: HostValues, shape: Shape, dtype: DType): GraphValue {
+    const uniform = !isOdd(values) && values.length > FILL_ABOVE && values.every((value) => value === values[0]);
     if (!uniform) {
       this.operations.push({ type: 'Const', inputShapes: [], outputShapes: [shape], dtype: dtypeName(dtype) });
       const constant = new GraphValue(this, this.builder.constant(values, shape, dtype), dtype, shape);
@@ -112,7 +112,7 @@ export class Recording {
       return constant;
     }
     const extents = this.constant(Int32Array.from(shape), [shape.length], DType.int32);
-    const value = this.constant(values.slice(0, 1), [], dtype);
+    const value = this.constant((values as Values).slice(0, 1), [], dtype);
     return this.add('Fill', [extents, value], [], 1).outputs[0]!;
   }
 
@@ -127,8 +127,8 @@ export class Recording {
   }
 
   /** The input that these values stand for; undefined where they are themselves. */
-  standIn(values: Values): GraphValue | undefined {
-    if (this.#standIns.size === 0 || values.length !== 1) return undefined;
+  standIn(values: HostValues): GraphValue | undefined {
+    if (this.#standIns.size === 0 || !(values instanceof Float32Array) || values.length !== 1) return undefined;
     const input = this.#standIns.get(Math.abs(values[0]!));
     return input && values[0]! < 0 ? this.add('Neg', [input], [], 1).outputs[0]! : input;
   }
@@ -164,6 +164,11 @@ export class Recording {
   [Symbol.dispose](): void {
     this.builder[Symbol.dispose]();
   }
+}
+
+/** Strings and int64: they are never long and uniform. */
+function isOdd(values: HostValues): values is Exclude<HostValues, Values> {
+  return Array.isArray(values) || values instanceof BigInt64Array;
 }
 
 /** `Conv2D [8,32,32,3] [3,3,3,16] → [8,32,32,16] float32`, a line an operation. */

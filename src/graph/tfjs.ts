@@ -17,7 +17,9 @@ export type {
   Tensor,
   Tensor1D,
   Tensor2D,
+  Tensor3D,
   Tensor4D,
+  Tensor5D,
   TensorInfo,
   Variable,
 } from '@tensorflow/tfjs';

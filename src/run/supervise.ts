@@ -63,6 +63,7 @@ class Supervisor {
   #runDir: string | undefined;
   /** Whether an engine has begun to train: from then on the newest checkpoint is the right one. */
   #hasBegun = false;
+  #furthestStep: number | undefined;
   /** The newest checkpoint at the last failure. */
   #failedAt = -1;
   #restarts = 0;
@@ -85,20 +86,22 @@ class Supervisor {
   /** One engine, from its start to its end; what it failed of. */
   async *#live(life: number): AsyncGenerator<TrainEvent, DtrainError | undefined> {
     const { startEngine = () => new EngineProcess() } = this.#supervision;
-    const process = startEngine();
     const kills = memoryKills(this.#memoryEvents);
-    using engine = new WatchedEngine(process, this.#options, this.#stop, this.#supervision.atOnce);
-    engine.run(this.#optionsOf(life));
+    const engine = startEngine();
+    using watched = new WatchedEngine(engine, this.#options, this.#stop, this.#supervision.atOnce);
     try {
-      for await (const event of engine.events((runDir) => (this.#runDir = runDir))) {
+      if (this.#stop.aborted) throw this.#stoppedBefore();
+      engine.run(this.#optionsOf(life));
+      for await (const event of watched.events((runDir) => (this.#runDir = runDir))) {
         if (event.event === 'run') this.#hasBegun = true;
+        if (event.event === 'step') this.#furthestStep = Math.max(event.step, this.#furthestStep ?? 0);
         yield event;
       }
     } finally {
       engine.kill(); // where whoever reads the events stops reading
-      await process.ended;
+      await engine.ended;
     }
-    return this.#failureOf(engine, await process.ended, kills);
+    return this.#failureOf(watched, await engine.ended, kills);
   }
 
   /** The first life does what was asked; later ones go on in its folder. */
@@ -135,25 +138,39 @@ class Supervisor {
     if (this.#restarts >= maxRestarts) throw gaveUp(failure, maxRestarts);
     const seconds = Math.min(MAX_PAUSE_SECONDS, pauseSeconds * 2 ** this.#restarts);
     this.#restarts++;
-    const from = newest === undefined ? 'from the beginning' : `from step ${newest}`;
+    const from = !this.#isKeeper
+      ? 'from where host 0 goes on'
+      : newest === undefined
+        ? 'from the beginning'
+        : `from step ${newest}`;
     this.#warn(`${failure.message}\nRestart ${this.#restarts} of ${maxRestarts} in ${seconds} s, ${from}.`);
     await delay(seconds * 1000, undefined, { signal: this.#stop }).catch(() => undefined); // aborted
     if (this.#stop.aborted) throw this.#stoppedBefore();
   }
 
+  /** Of several hosts, host 0 has the checkpoints; on the others a step that nobody had come to before counts as a new one. */
+  get #isKeeper(): boolean {
+    return (this.#options.hosts?.rank ?? 0) === 0;
+  }
+
   #newestStep(): number | undefined {
+    if (!this.#isKeeper) return this.#furthestStep;
     return this.#runDir === undefined ? undefined : newestStep(path.join(this.#runDir, 'checkpoints'));
   }
 
   #safeText(): string {
+    if (!this.#isKeeper) return 'The checkpoints are those of host 0.';
     const step = this.#newestStep();
     return step === undefined ? 'No checkpoint was saved yet.' : `Last good checkpoint: step ${step}.`;
   }
 
   /** A stop that came while no engine was training. */
   #stoppedBefore(): DtrainError {
-    const step = this.#newestStep();
-    const nothing = 'before the first step; nothing was saved, and --resume starts from the beginning';
+    const step = this.#isKeeper ? this.#newestStep() : undefined;
+    const nothing =
+      this.#options.resume === undefined
+        ? 'before the first step; nothing was saved, and --resume starts from the beginning'
+        : 'before the run went on; its checkpoints are as they were';
     const where =
       step === undefined ? nothing : `before a step; the checkpoint is ${this.#runDir}/checkpoints/step-${step}`;
     return new DtrainError('DTRAIN_STOPPED', ExitCode.stopped, `stopped on request ${where}.`);
@@ -208,16 +225,6 @@ class WatchedEngine implements Disposable {
     return this.#ranks.length > 0;
   }
 
-  run(options: EngineOptions): void {
-    this.#process.run(options);
-    if (this.#stop.aborted) this.#onStop();
-    if (this.#atOnce.aborted) this.#onAtOnce();
-  }
-
-  kill(): void {
-    this.#process.kill();
-  }
-
   async *events(onFolder: (runDir: string) => void): AsyncGenerator<TrainEvent, void> {
     const { say, warn = say, onProgress } = this.#options;
     for await (const message of this.#process.messages()) {
@@ -251,7 +258,7 @@ class WatchedEngine implements Disposable {
     clearTimeout(this.#leaving);
     this.#stop.removeEventListener('abort', this.#onStop);
     this.#atOnce.removeEventListener('abort', this.#onAtOnce);
-    this.kill();
+    this.#process.kill();
   }
 
   #beat(ranks: readonly RankProgress[]): void {
@@ -261,7 +268,7 @@ class WatchedEngine implements Disposable {
 
   #last(note: () => void): void {
     note();
-    this.#leaving = setTimeout(() => this.kill(), LEAVE_SECONDS * 1000);
+    this.#leaving = setTimeout(() => this.#process.kill(), LEAVE_SECONDS * 1000);
   }
 
   #tick(): void {
@@ -275,11 +282,11 @@ class WatchedEngine implements Disposable {
     const stopping = this.hasRanks ? stepSeconds + HEAD_START_SECONDS + SAVE_SECONDS : START_STOP_SECONDS;
     if (this.#silentSeconds > silence) this.killedFor = 'silence';
     else if (this.#stoppingSeconds > stopping) this.killedFor = 'stop';
-    if (this.killedFor) this.kill();
+    if (this.killedFor) this.#process.kill();
   }
 
   readonly #onStop = (): void => this.#process.stop(String(this.#stop.reason));
-  readonly #onAtOnce = (): void => this.kill();
+  readonly #onAtOnce = (): void => this.#process.kill();
 }
 
 function gaveUp(failure: DtrainError, restarts: number): DtrainError {

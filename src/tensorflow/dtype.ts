@@ -16,6 +16,9 @@ export type DType = (typeof DType)[keyof typeof DType];
 /** Host arrays that carry a tensor's elements: float32, int32, and uint8 (also for bool). */
 export type Values = Float32Array | Int32Array | Uint8Array;
 
+/** Also int64, and strings as their bytes. complex64 is float32, real and imaginary parts in turn. */
+export type HostValues = Values | BigInt64Array | readonly Uint8Array[];
+
 /** The element type that an array's class stands for. */
 export function dtypeOf(values: Values): DType {
   if (values instanceof Float32Array) return DType.float32;

@@ -8,7 +8,7 @@
 import { type Shape, shapeText } from '../core/shape.js';
 import { type Attribute, attr, int64s, setAttribute } from './attribute.js';
 import type { NodeOutput, Pointer } from './c-api.js';
-import type { DType, Values } from './dtype.js';
+import type { DType, HostValues } from './dtype.js';
 import type { Runtime } from './runtime.js';
 import { newTensor } from './tensor-handle.js';
 
@@ -61,7 +61,7 @@ export class GraphBuilder {
     return operation;
   }
 
-  constant(values: Values, shape: Shape, dtype: DType): NodeOutput {
+  constant(values: HostValues, shape: Shape, dtype: DType): NodeOutput {
     const tensor = newTensor(this.#runtime, values, shape, dtype);
     try {
       return { oper: this.add('Const', [], [attr.type('dtype', dtype), attr.tensor('value', tensor)]), index: 0 };

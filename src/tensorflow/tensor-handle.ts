@@ -10,7 +10,7 @@ import { type Shape, shapeText, sizeOf } from '../core/shape.js';
 import { ALIGNMENT_BYTES } from '../core/shared-memory.js';
 import { int64s } from './attribute.js';
 import type { Pointer } from './c-api.js';
-import { DType, dtypeOf, type Values } from './dtype.js';
+import { DType, dtypeOf, type HostValues, type Values } from './dtype.js';
 import { type Device, deviceNamed, type Runtime } from './runtime.js';
 
 let live = 0;
@@ -74,12 +74,52 @@ export class TensorHandle {
     return target;
   }
 
+  /** Copies the tensor, cut into equal rows, into `rows`; waits for the device. */
+  readRowsInto(rows: readonly ArrayBufferView[]): void {
+    const { c, status, native } = this.#runtime;
+    const tensor = c.TFE_TensorHandleResolve(this.pointer, status.pointer);
+    status.check(() => 'TFE_TensorHandleResolve');
+    const data = c.TF_TensorData(tensor);
+    const bytes = Number(c.TF_TensorByteSize(tensor));
+    const fits = bytes === rows.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    let at = 0;
+    for (const row of fits ? rows : []) {
+      native.copyBytes(row, data + BigInt(at), row.byteLength);
+      at += row.byteLength;
+    }
+    c.TF_DeleteTensor(tensor);
+    if (!fits) throw internalError(`a tensor of ${bytes} bytes was read into ${rows.length} rows of another size`);
+  }
+
   /** The elements as a new array of the fitting class. */
   read(): Values {
     const size = sizeOf(this.shape);
     if (this.dtype === DType.float32) return this.readInto(new Float32Array(size));
     if (this.dtype === DType.int32) return this.readInto(new Int32Array(size));
     return this.readInto(new Uint8Array(size));
+  }
+
+  /** The same for every element type that tfjs has, and int64. */
+  readAll(): HostValues {
+    const size = sizeOf(this.shape);
+    if (this.dtype === DType.string) return this.#readStrings(size);
+    if (this.dtype === DType.complex64) return this.readInto(new Float32Array(2 * size));
+    return this.dtype === DType.int64 ? this.readInto(new BigInt64Array(size)) : this.read();
+  }
+
+  #readStrings(size: number): Uint8Array[] {
+    const { c, status, native } = this.#runtime;
+    const tensor = c.TFE_TensorHandleResolve(this.pointer, status.pointer);
+    status.check(() => 'TFE_TensorHandleResolve');
+    const first = c.TF_TensorData(tensor);
+    const strings = Array.from({ length: size }, (_, i) => {
+      const string = first + BigInt(i * STRING_BYTES);
+      const bytes = new Uint8Array(Number(c.TF_StringGetSize(string)));
+      if (bytes.length > 0) native.copyBytes(bytes, c.TF_StringGetDataPointer(string), bytes.length);
+      return bytes;
+    });
+    c.TF_DeleteTensor(tensor);
+    return strings;
   }
 
   /** The same tensor on `device`, as a handle of its own; on CPU devices it shares the memory. */
@@ -102,21 +142,42 @@ export class TensorHandle {
 export function tensorFrom(
   runtime: Runtime,
   device: string,
-  values: Values,
+  values: HostValues,
   shape: Shape,
-  dtype: DType = dtypeOf(values),
+  dtype: DType = dtypeOf(values as Values),
 ): TensorHandle {
   return placed(runtime, deviceNamed(runtime, device), newTensor(runtime, values, shape, dtype));
 }
 
 /** A TF_Tensor with a copy of `values`; the caller deletes it. */
-export function newTensor(runtime: Runtime, values: Values, shape: Shape, dtype: DType): Pointer {
-  if (values.length !== sizeOf(shape)) {
+export function newTensor(runtime: Runtime, values: HostValues, shape: Shape, dtype: DType): Pointer {
+  const size = sizeOf(shape) * (dtype === DType.complex64 ? 2 : 1);
+  if (values.length !== size) {
     throw internalError(`${values.length} values do not fill a tensor of shape ${shapeText(shape)}`);
   }
+  if (isStrings(values)) return newStrings(runtime, values, shape);
   const { c, native } = runtime;
   const tensor = c.TF_AllocateTensor(dtype, int64s(shape), shape.length, values.byteLength);
   if (values.byteLength > 0) native.copyBytes(c.TF_TensorData(tensor), values, values.byteLength);
+  return tensor;
+}
+
+/** Size of TF_TString. */
+const STRING_BYTES = 24;
+
+function isStrings(values: HostValues): values is readonly Uint8Array[] {
+  return Array.isArray(values);
+}
+
+/** TensorFlow frees what a string of more than 22 bytes holds with the process only: it does not know that the strings are ours. */
+function newStrings({ c }: Runtime, values: readonly Uint8Array[], shape: Shape): Pointer {
+  const tensor = c.TF_AllocateTensor(DType.string, int64s(shape), shape.length, values.length * STRING_BYTES);
+  const first = c.TF_TensorData(tensor);
+  for (const [i, bytes] of values.entries()) {
+    const string = first + BigInt(i * STRING_BYTES);
+    c.TF_StringInit(string);
+    c.TF_StringCopy(string, bytes, bytes.length);
+  }
   return tensor;
 }
 
@@ -141,14 +202,14 @@ export function tensorOver(runtime: Runtime, device: string, values: Values, sha
   return placed(runtime, target, tensor);
 }
 
-/** Takes ownership of `tensor`. int32 tensors stay in host memory, where TensorFlow's functions expect them on every device. */
+/** Takes ownership of `tensor`. int32 tensors and strings stay in host memory, where TensorFlow's functions expect them on every device. */
 function placed(runtime: Runtime, device: Device, tensor: Pointer): TensorHandle {
   const { c, status } = runtime;
   const pointer = c.TFE_NewTensorHandle(tensor, status.pointer);
   c.TF_DeleteTensor(tensor);
   status.check(() => 'TFE_NewTensorHandle');
   const onHost = new TensorHandle(runtime, pointer);
-  if (device.name === HOST_DEVICE || onHost.dtype === DType.int32) return onHost;
+  if (device.name === HOST_DEVICE || onHost.dtype === DType.int32 || onHost.dtype === DType.string) return onHost;
   using host = onHost;
   return host.copyTo(device);
 }

@@ -19,6 +19,7 @@ import { type Execution, execute } from '../tensorflow/execute.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { type TensorHandle, tensorFrom, tensorOver } from '../tensorflow/tensor-handle.js';
 import { Variable } from '../tensorflow/variable.js';
+import type { HostReduce } from './host-reduce.js';
 import { PhaseClock } from './phase-clock.js';
 import { type StateViews, stateViews } from './replica-state.js';
 import type { StepProgram } from './step-program.js';
@@ -42,6 +43,8 @@ export interface ReplicaOptions {
   /** This rank's logical shards: from `first` up to and without `end`. */
   readonly shards: { readonly first: number; readonly end: number };
   readonly augmentation: AugmentationOptions;
+  /** Where this host is one of several: the exchange with the others, on the first rank; null on the other ranks. Absent on one host. */
+  readonly hosts?: HostReduce | null;
   /** Called before each phase: where tests make a rank fail. */
   readonly onPhase?: (phase: Phase, step: number) => void;
 }
@@ -112,7 +115,9 @@ export class Replica {
       : [];
     this.#trainSplit = this.#split(train);
     this.#testSplit = this.#split(test);
-    this.#meanRow = this.#owned.use(tensorOver(runtime, device, group.result, [layout.length]));
+    this.#meanRow = this.#owned.use(
+      tensorOver(runtime, device, group.result.subarray(0, layout.length), [layout.length]),
+    );
     const n = program.shardBatch;
     this.#draws = { cropYX: new Int32Array(2 * n), flip: new Int32Array(n), cutoutYX: new Int32Array(2 * n) };
   }
@@ -153,14 +158,24 @@ export class Replica {
       const attributes = program.xla ? XLA : [];
       const [output] = this.#run({ name: program.compute, inputs, attributes, numOutputs: 1 });
       using row = output!;
-      row.readInto(this.#group.row(shards.first + i));
+      row.readInto(this.#group.row(shards.first + i).subarray(0, program.layout.length));
     }
   }
 
-  /** The mean row over all shards of all ranks. Where a value of it is not finite, all of them stop before their weights change. */
+  /**
+   * The mean row over all shards of all ranks of all hosts. Where a value of it is not finite, all of them stop before their weights change.
+   * A request to stop travels in its last element, so that all hosts see it alike.
+   */
   #reduce({ step }: StepBatch): void {
-    this.#group.allReduceMean();
-    if (!this.#group.resultIsFinite) throw diverged(step, this.#group.result[this.#options.program.layout.loss]!);
+    const { hosts, program } = this.#options;
+    const group = this.#group;
+    if (!hosts) group.allReduceMean();
+    else
+      group.allReduceMean((hostSum, hostRows) => {
+        hostSum[hostSum.length - 1] = group.stopRequested ? 1 : 0;
+        hosts.exchange(hostSum, hostRows);
+      });
+    if (!group.resultIsFinite) throw diverged(step, group.result[program.layout.loss]!);
   }
 
   /** The optimizer's step from the mean row, in place. */
@@ -178,7 +193,8 @@ export class Replica {
   /** Loss and accuracy of the global batch: the same in every rank. */
   #report(): StepReport {
     const { layout } = this.#options.program;
-    const { result, stopRequested } = this.#group;
+    const { result } = this.#group;
+    const stopRequested = this.#options.hosts === undefined ? this.#group.stopRequested : result.at(-1)! > 0;
     return { loss: result[layout.loss]!, correct: result[layout.correct]!, stopRequested };
   }
 

@@ -101,6 +101,7 @@ export function saveCheckpoint(options: SaveOptions): string {
     for (const [file, content] of files) writeNewFile(fs, path.join(temporary, file), content);
     syncPath(fs, temporary);
     checkLock(fs, lock);
+    if (fs.entry(folder) !== undefined) setAsideUndurable(fs, folder);
     fs.rename(temporary, folder);
     syncPath(fs, checkpoints);
   } catch (cause) {
@@ -110,6 +111,11 @@ export function saveCheckpoint(options: SaveOptions): string {
   pointTo(fs, checkpoints, 'last', name);
   if (isBest) pointTo(fs, checkpoints, 'best', name);
   return folder;
+}
+
+/** A save of this step whose last sync failed: nobody was told of it, and whether it is durable nobody knows. */
+function setAsideUndurable(fs: Fs, folder: string): void {
+  fs.rename(folder, path.join(path.dirname(folder), `.trash-${path.basename(folder)}-${randomUUID()}`));
 }
 
 /** Replaces the link `name` in one step; it is only a hint, so a failure is none of the checkpoint. */

@@ -25,7 +25,10 @@ async function live(options: EngineOptions): Promise<void> {
   if (behaviour === 'unloadable') process.exit(1);
   await send({ kind: 'ready' });
   await send({ kind: 'say', line: JSON.stringify({ runDir: options.runDir, resume: options.resume ?? null }) });
-  if (behaviour === 'start') return;
+  if (behaviour === 'start') {
+    isObedient = false;
+    return;
+  }
   await send({ kind: 'folder', runDir: options.runDir ?? 'made-up' });
   await send({ kind: 'event', event: { ...RUN_EVENT, runDir: options.runDir ?? 'made-up' } });
   await send({

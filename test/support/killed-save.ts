@@ -4,6 +4,7 @@
  */
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { DtrainError } from '../../src/core/errors.js';
 import { type Fs, realFs } from '../../src/core/file-system.js';
 import { removeOldCheckpoints, saveCheckpoint } from '../../src/train/save-checkpoint.js';
 import { modelOf, saveOptions } from './checkpoints.js';
@@ -53,9 +54,13 @@ if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const [folder, step, text] = process.argv.slice(2);
   const point = JSON.parse(text ?? 'null') as KillPoint | null;
   let call = 0;
-  saveAndRemove(path.resolve(folder!), Number(step), (name, words) => {
-    if (call++ !== point?.call) return;
-    if (name === 'write') realFs.write(words[0] as number, (words[1] as Uint8Array).subarray(0, point.bytes));
-    process.kill(process.pid, 'SIGKILL');
-  });
+  try {
+    saveAndRemove(path.resolve(folder!), Number(step), (name, words) => {
+      if (call++ !== point?.call) return;
+      if (name === 'write') realFs.write(words[0] as number, (words[1] as Uint8Array).subarray(0, point.bytes));
+      process.kill(process.pid, 'SIGKILL');
+    });
+  } catch (error) {
+    process.exitCode = error instanceof DtrainError ? error.exitCode : 1;
+  }
 }

@@ -1,18 +1,18 @@
 /**
- * The kernel of the all-reduce: mean of S float32 rows over bytes [start, end) of each, by a fixed pairwise tree. AssemblyScript → WebAssembly SIMD.
+ * The kernel of the all-reduce: S float32 rows summed over bytes [start, end) of each, by a fixed pairwise tree, and scaled. AssemblyScript → WebAssembly SIMD.
  *
- * Idea: sum(lo, n) = sum(lo, h) + sum(lo + h, n − h) with h = the largest power of two below n, then times 1/S. The tree depends on S alone:
+ * Idea: sum(lo, n) = sum(lo, h) + sum(lo + h, n − h) with h = the largest power of two below n, then times `factor`. The tree depends on S alone:
  * not on the number of ranks, not on who arrived when. ../reference.ts is the same tree in plain JavaScript; tests hold the two together.
- * Must stay true: start, end, stride and both addresses are multiples of 64 (one cache line, four vectors); result overlaps no row.
+ * Must stay true: start, end, stride and both addresses are multiples of 64 (one cache line, four vectors); result overlaps no row, or is the only one.
  * 1, 2, 4 and 8 rows are unrolled and run at the speed of memory; other counts are put together from these.
  */
 
-export function meanOfRows(rows: usize, stride: usize, shards: i32, start: usize, end: usize, result: usize): void {
-  if (shards == 1) {
+export function sumOfRows(rows: usize, stride: usize, shards: i32, start: usize, end: usize, result: usize, by: f32): void {
+  if (shards == 1 && by == 1) {
     memory.copy(result + start, rows + start, end - start);
     return;
   }
-  const factor = f32x4.splat(<f32>1 / <f32>shards);
+  const factor = f32x4.splat(by);
   // One loop for each count, so that no branch is left inside.
   if (shards == 2) {
     for (let at = start; at < end; at += 64) {
