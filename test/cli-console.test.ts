@@ -223,6 +223,14 @@ test('the epochs are those that the run begins', () => {
   assert.equal(epochsOf(500, 4000), '16');
 });
 
+test('a run that goes on inside an epoch tells of no end of the one before', () => {
+  const { printer, stderr } = screen({});
+  printer.progress(progress(500));
+  printer.event(stepEvent(550, 1.4));
+  printer.event(stepEvent(600, 1.54));
+  assert.doesNotMatch(stderr.text, /epoch 1\/2 {2}loss 1\.623 {2}train/);
+});
+
 test('a run without an evaluation at its end says so', () => {
   const { printer, stdout } = screen({});
   printer.event({ ...END_EVENT, steps: 1, epochs: 1, finalTestAccuracy: null, bestTestAccuracy: null });

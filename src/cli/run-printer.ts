@@ -30,6 +30,7 @@ export class RunPrinter {
   #runDir = '';
   /** Of the first progress. */
   #firstStep: number | undefined;
+  #firstEpoch: number | undefined;
   #isEstimated = false;
   /** Passes that the run begins; train.maxSteps may end it before train.epochs. */
   #numEpochs: number;
@@ -69,6 +70,7 @@ export class RunPrinter {
   progress(progress: TrainProgress): void {
     const { step, totalSteps, imagesPerSecond } = progress;
     this.#firstStep ??= step;
+    this.#firstEpoch ??= progress.epoch;
     this.#estimate(step, totalSteps, imagesPerSecond);
     const now = this.#clock();
     const console = this.#console;
@@ -112,7 +114,7 @@ export class RunPrinter {
   }
 
   #step(event: StepEvent): void {
-    const epochBefore = Math.floor(this.#lastStep?.epoch ?? 0);
+    const epochBefore = Math.floor(this.#lastStep?.epoch ?? this.#firstEpoch ?? 0);
     this.#lastStep = event;
     if (Math.floor(event.epoch) > epochBefore) this.#endedEpoch = event;
   }
