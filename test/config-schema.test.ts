@@ -14,7 +14,7 @@ const CONTRACT_DEFAULTS = {
     size: null,
     resize: null,
     shuffle: true,
-    augment: { crop: 4, flip: true, cutout: 0 },
+    augment: { crop: 4, flip: true, cutout: 0, brightness: 0, contrast: 0, mixup: 0 },
   },
   train: {
     epochs: 164,
