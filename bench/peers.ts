@@ -3,8 +3,9 @@
  *
  * Idea: every figure is a ratio of two commands that ran one after the other; the median of the pairs is compared with the goal, so a
  * machine whose speed drifts disturbs both alike. Same work on both sides: momentum SGD, no augmentation, synthetic images.
- * Peers are PyTorch, as its experts write it (bench/reference), in an environment of its own that is made once in the cache folder;
- * PEERS_PYTHON names a python that has PyTorch already. Writes bench/results/<what>-<machine>-<date>.json and prints a table.
+ * Peers are PyTorch and TensorFlow in Python, as their experts write them (bench/reference), each in an environment of its own that is
+ * made once in the cache folder; PEERS_PYTHON and PEERS_TENSORFLOW_PYTHON name pythons that have them already. A row without a peer holds
+ * a figure of ours against a bound. Writes bench/results/<what>-<machine>-<date>.json and prints a table.
  */
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -21,10 +22,12 @@ interface Row {
   readonly work: string;
   readonly goal: number;
   readonly ours: readonly string[];
-  /** The better one of these is the peer, pair by pair. */
-  readonly peers: readonly (readonly string[])[];
+  /** The better one of these is the peer, pair by pair. None: the peer's figure is 1. */
+  readonly peers: () => readonly (readonly string[])[];
   /** A figure that is better when it is larger. */
   readonly figure: (result: Json) => number;
+  /** What our own figure must reach as well. */
+  readonly atLeast?: number;
 }
 
 interface Measured {
@@ -44,6 +47,9 @@ const PAIRS = 3;
 
 const imagesPerSecond = (result: Json) => (result['imagesPerSecond'] as Spread).median;
 const oneOver = (key: string) => (result: Json) => 1 / (result[key] as number);
+/** Of ours the second point's, of the peer's script the only one. */
+const efficiencyOfTwo = (result: Json) =>
+  (result['efficiency'] as number | undefined) ?? (result['points'] as { efficiency: number }[])[1]!.efficiency;
 const roundsPerSecond = (result: Json) => 1 / (result['seconds'] as Spread).median;
 
 /** Options that make our step the peers' work. */
@@ -53,23 +59,20 @@ const SAME_WORK = [
   'optimizer.weightDecay=0.0001',
 ];
 
-function dtrainStep(config: string, ...words: readonly string[]): string[] {
+function dtrainWords(bench: string, config: string, cpus: string): string[] {
   const steps = config === 'resnet20' ? '20' : '8';
-  const run = ['bench', 'step', '--config', config, '--cpus', '2', '--steps', steps, '--warmup', '3', '--json'];
-  return [
-    process.execPath,
-    path.join(ROOT, 'dist/src/cli/main.js'),
-    ...run,
-    'train.globalBatch=128',
-    ...SAME_WORK,
-    ...words,
-  ];
+  const main = path.join(ROOT, 'dist/src/cli/main.js');
+  return [process.execPath, main, 'bench', bench, '--config', config, '--cpus', cpus, '--steps', steps, '--json'];
 }
 
-function pytorchSteps(python: string, model: string, ...words: readonly string[]): string[][] {
+function dtrainStep(config: string, ...words: readonly string[]): string[] {
+  return [...dtrainWords('step', config, '2'), '--warmup', '3', 'train.globalBatch=128', ...SAME_WORK, ...words];
+}
+
+function pytorchSteps(model: string, ...words: readonly string[]): string[][] {
   const steps = model === 'resnet20' ? '20' : '8';
   const script = [
-    python,
+    pytorchPython(),
     path.join(REFERENCE, 'pytorch_step.py'),
     '--model',
     model,
@@ -85,7 +88,21 @@ function pytorchSteps(python: string, model: string, ...words: readonly string[]
   ];
 }
 
-function rows(python: string): Row[] {
+function share(part: (seconds: Record<string, number>) => number) {
+  return (result: Json) => {
+    const seconds = result['seconds'] as Record<string, number>;
+    return part(seconds) / Object.values(seconds).reduce((sum, value) => sum + value, 0);
+  };
+}
+
+const outsideKernels = share((seconds) => seconds['feed']! + seconds['reduce']! + seconds['report']!);
+
+function kerasSteps(precision: string): string[][] {
+  const script = [tensorflowPython(), path.join(REFERENCE, 'keras_step.py'), '--precision', precision];
+  return ['fit', 'function'].map((loop) => [...script, '--loop', loop]);
+}
+
+function rows(): Row[] {
   const step = (config: string, precision: string, goal: number): Row => {
     const stem = config === 'resnet20' ? 'cifar' : 'imagenet';
     return {
@@ -93,7 +110,7 @@ function rows(python: string): Row[] {
       work: `${config}, batch 128, ${precision}`,
       goal,
       ours: dtrainStep(config, `train.precision=${precision}`, `model.stem=${stem}`),
-      peers: pytorchSteps(python, config, '--precision', precision, '--stem', stem),
+      peers: () => pytorchSteps(config, '--precision', precision, '--stem', stem),
       figure: imagesPerSecond,
     };
   };
@@ -104,7 +121,7 @@ function rows(python: string): Row[] {
       work: `all-reduce of 94 MB, ${ranks} ranks (gloo)`,
       goal: 12,
       ours: [process.execPath, path.join(ROOT, 'dist/src/cli/main.js'), 'bench', 'all-reduce', ...size, '--json'],
-      peers: [[python, path.join(REFERENCE, 'pytorch_allreduce.py'), ...size]],
+      peers: () => [[pytorchPython(), path.join(REFERENCE, 'pytorch_allreduce.py'), ...size]],
       figure: roundsPerSecond,
     };
   };
@@ -119,6 +136,45 @@ function rows(python: string): Row[] {
     allReduce(2),
     allReduce(4),
     {
+      id: 'all-reduce-bandwidth',
+      work: 'all-reduce, 2 ranks: share of the copy bandwidth',
+      goal: 0.9,
+      ours: allReduce(2).ours,
+      peers: () => [],
+      figure: (result) => (result['trafficBytesPerSecond'] as number) / (result['memcpyBytesPerSecond'] as number),
+    },
+    {
+      id: 'outside',
+      work: 'ResNet-20: 1 % over the share outside of kernels',
+      goal: 1,
+      ours: resnet20.ours,
+      peers: () => [],
+      figure: (result) => 0.01 / outsideKernels(result),
+    },
+    {
+      id: 'scaling',
+      work: 'efficiency of 2 workers, ResNet-20 (DDP)',
+      goal: 1,
+      atLeast: 0.97,
+      ours: [...dtrainWords('scaling', 'resnet20', '1,2'), 'train.globalBatch=128', ...SAME_WORK],
+      peers: () => [
+        [pytorchPython(), path.join(REFERENCE, 'pytorch_scaling.py'), '--model', 'resnet20', '--steps', '20'],
+      ],
+      figure: efficiencyOfTwo,
+    },
+    {
+      ...step('resnet20', 'float32', 1.5),
+      id: 'tensorflow-float32',
+      work: 'ResNet-20, float32 (TensorFlow in Python)',
+      peers: () => kerasSteps('float32'),
+    },
+    {
+      ...step('resnet20', 'bfloat16', 1.5),
+      id: 'tensorflow-bfloat16',
+      work: 'ResNet-20, bfloat16 (TensorFlow in Python)',
+      peers: () => kerasSteps('bfloat16'),
+    },
+    {
       ...resnet20,
       id: 'start',
       work: 'command to first finished step, ResNet-20',
@@ -129,17 +185,23 @@ function rows(python: string): Row[] {
   ];
 }
 
-/** A python with PyTorch: PEERS_PYTHON, or an environment in the cache folder that is made when it is missing. */
-function peersPython(): string {
-  const given = process.env['PEERS_PYTHON'];
-  if (given) return given;
-  const folder = path.join(cacheFolder(), 'peers');
+function pytorchPython(): string {
+  return process.env['PEERS_PYTHON'] ?? environment('peers', 'requirements.txt');
+}
+
+function tensorflowPython(): string {
+  return process.env['PEERS_TENSORFLOW_PYTHON'] ?? environment('peers-tensorflow', 'requirements-tensorflow.txt');
+}
+
+/** The python of an environment in the cache folder, which is made when it is missing. */
+function environment(name: string, requirements: string): string {
+  const folder = path.join(cacheFolder(), name);
   const python = path.join(folder, 'bin', 'python');
   const done = path.join(folder, 'complete');
   if (!fs.existsSync(done)) {
     process.stderr.write(`making the peers' environment in ${folder}: a download of some gigabytes\n`);
     execFileSync('python3', ['-m', 'venv', folder], { stdio: 'inherit' });
-    execFileSync(python, ['-m', 'pip', 'install', '--quiet', '-r', path.join(REFERENCE, 'requirements.txt')], {
+    execFileSync(python, ['-m', 'pip', 'install', '--quiet', '-r', path.join(REFERENCE, requirements)], {
       stdio: 'inherit',
     });
     fs.writeFileSync(done, '');
@@ -153,12 +215,13 @@ function resultOf(command: readonly string[]): Json {
   return JSON.parse(output.trim().split('\n').at(-1)!) as Json;
 }
 
-function measure({ id, work, goal, ours, peers, figure }: Row): Measured {
+function measure({ id, work, goal, ours, peers: peersOf, figure, atLeast }: Row): Measured {
+  const peers = peersOf();
   const own: number[] = [];
   const best: number[] = [];
   for (let pair = 0; pair < PAIRS; pair++) {
     own.push(figure(resultOf(ours)));
-    best.push(Math.max(...peers.map((peer) => figure(resultOf(peer)))));
+    best.push(peers.length === 0 ? 1 : Math.max(...peers.map((peer) => figure(resultOf(peer)))));
     process.stderr.write(`${id}: pair ${pair + 1} of ${PAIRS}: ${(own.at(-1)! / best.at(-1)!).toFixed(2)}\n`);
   }
   const ratios = own.map((value, i) => value / best[i]!);
@@ -169,7 +232,7 @@ function measure({ id, work, goal, ours, peers, figure }: Row): Measured {
     ratio: spread(ratios),
     ours: spread(own),
     peer: spread(best),
-    reached: median(ratios) >= goal,
+    reached: median(ratios) >= goal && median(own) >= (atLeast ?? Number.NEGATIVE_INFINITY),
     commands: [ours, ...peers].map((command) =>
       command.map((word) => word.replace(`${ROOT}/`, '').replace(/^\/.*\//, '')).join(' '),
     ),
@@ -187,7 +250,7 @@ function machineFacts(): Json {
 }
 
 const wanted = process.argv.slice(2);
-const chosen = rows(peersPython()).filter(({ id }) => wanted.length === 0 || wanted.some((word) => id.includes(word)));
+const chosen = rows().filter(({ id }) => wanted.length === 0 || wanted.some((word) => id.includes(word)));
 const results = chosen.map(measure);
 const date = new Date().toISOString().slice(0, 10);
 const machine = (os.cpus()[0]?.model ?? 'machine')
@@ -204,7 +267,7 @@ fs.writeFileSync(
 for (const { work, goal, ratio, reached } of results) {
   const figures = `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
   process.stdout.write(
-    `${work.padEnd(46)} ${figures.padEnd(24)} goal ${goal}  ${reached ? 'reached' : 'not reached'}\n`,
+    `${work.padEnd(50)} ${figures.padEnd(24)} goal ${goal}  ${reached ? 'reached' : 'not reached'}\n`,
   );
 }
 process.stdout.write(`${path.relative(process.cwd(), file)}\n`);

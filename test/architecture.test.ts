@@ -33,6 +33,7 @@ const LAYERS = [
   ['model', 'optim', 'data', 'collective'],
   ['train'],
   ['export', 'report'],
+  ['cluster'],
   ['run'],
   ['cli', '.'],
 ] as const;
@@ -53,7 +54,7 @@ const DOORS: Readonly<Record<string, string>> = {
 };
 
 /** Files outside cli that are the entry of a process of their own. */
-const PROCESS_ENTRIES = ['run/bench-step-process.ts'];
+const PROCESS_ENTRIES = ['run/bench-step-process.ts', 'run/engine-main.ts'];
 /** Acts out an injected fault: a thread that exits, a rank that stalls. */
 const FAULTS = ['run/rank-worker.ts'];
 

@@ -7,11 +7,23 @@ import { PHASES } from '../src/core/events.js';
 import { runCommand } from './support/run-command.js';
 
 const SURFACE: Readonly<Record<string, readonly string[]>> = {
-  train: ['config', 'gpus', 'cpus', 'run-dir', 'resume', 'json', 'quiet', 'dry-run'],
+  train: [
+    'config',
+    'gpus',
+    'cpus',
+    'run-dir',
+    'resume',
+    'max-restarts',
+    'hosts',
+    'host-rank',
+    'json',
+    'quiet',
+    'dry-run',
+  ],
   eval: ['gpus', 'cpus', 'json'],
   'bench step': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
   'bench all-reduce': ['bytes', 'ranks', 'rounds', 'json'],
-  'bench scaling': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json', 'min-efficiency'],
+  'bench scaling': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json', 'hosts', 'host-rank', 'min-efficiency'],
   models: ['input', 'classes', 'stem', 'json'],
   export: ['format', 'out', 'fold'],
   predict: ['top', 'json'],

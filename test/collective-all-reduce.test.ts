@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { createArena, rowBytes, rowOffset, rowStride, rowView } from '../src/collective/gradient-arena.js';
-import { instantiateMeanOfRows } from '../src/collective/kernel.js';
+import { instantiateKernel } from '../src/collective/kernel.js';
 import { chunkOfRank, RankGroup } from '../src/collective/rank-group.js';
 import { referenceMean } from '../src/collective/reference.js';
 import { DtrainError } from '../src/core/errors.js';
@@ -15,11 +15,11 @@ const anyFloat = fc.oneof(fc.float(), fc.constantFrom(...SPECIAL));
 function meanByRanks(world: number, rows: readonly Float32Array[]): Float32Array {
   const spec = createArena({ world, shards: rows.length, rowLength: rows[0]!.length });
   for (const [shard, row] of rows.entries()) rowView(spec, shard).set(row);
-  const meanOfRows = instantiateMeanOfRows(spec.memory);
+  const { sumOfRows } = instantiateKernel(spec.memory);
   const stride = rowStride(spec);
   for (let rank = 0; rank < world; rank++) {
     const { start, end } = chunkOfRank(rank, world, rowBytes(spec));
-    meanOfRows(rowOffset(spec, 0), stride, rows.length, start, end, rowOffset(spec, rows.length));
+    sumOfRows(rowOffset(spec, 0), stride, rows.length, start, end, rowOffset(spec, rows.length), 1 / rows.length);
   }
   for (const [shard, row] of rows.entries()) assertSameBits(rowView(spec, shard), row);
   return rowView(spec, rows.length);
@@ -148,4 +148,34 @@ test('a rank outside the group is our own mistake', () => {
   assert.throws(() => createArena({ world: 2, shards: 1, rowLength: 1 }), {
     message: 'internal: arena of 2 ranks, 1 shards, 1 floats.',
   });
+});
+
+test('one value that is not finite, anywhere in the result, is seen at this all-reduce and not at the next', () => {
+  for (const [shards, rowLength] of [
+    [1, 1],
+    [1, 40_000],
+    [2, 70_001],
+    [3, 17],
+  ] as const) {
+    const group = new RankGroup(createArena({ world: 1, shards, rowLength }), 0, 60);
+    const row = group.row(shards - 1);
+    for (const at of [0, 1, 16, 16_383, 16_384, Math.floor(rowLength / 2), rowLength - 1]) {
+      if (at >= rowLength) continue;
+      for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+        row[at] = value;
+        group.allReduceMean();
+        assert.equal(group.resultIsFinite, false, `${value} at ${at} of ${rowLength}`);
+        row[at] = 3.4e38;
+        group.allReduceMean();
+        assert.equal(group.resultIsFinite, true);
+      }
+    }
+  }
+});
+
+test('finite rows whose sum is not', () => {
+  const group = new RankGroup(createArena({ world: 1, shards: 2, rowLength: 1 }), 0, 60);
+  for (const shard of [0, 1]) group.row(shard)[0] = 3.4e38;
+  group.allReduceMean();
+  assert.equal(group.resultIsFinite, false);
 });

@@ -53,6 +53,13 @@ test('ranks that come at random times: no wake-up is lost, every sum exact', asy
   }
 });
 
+test('what is not finite in one chunk is seen by all ranks in that round alone', async () => {
+  const rounds = 3000;
+  const spec = createArena({ world: 3, shards: 3, rowLength: 100 });
+  const script: RankScript = { act: 'finite', rounds };
+  for (const { wrong } of await Promise.all(startRanks(spec, [script, script, script]))) assert.equal(wrong, 0);
+});
+
 test('a group goes on where the last one of its rank ended', () => {
   const spec = createArena({ world: 1, shards: 1, rowLength: 1 });
   for (let segment = 0; segment < 3; segment++) {

@@ -5,10 +5,12 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { nowSeconds } from '../src/core/clock.js';
 import type { ErrorEvent, TrainEvent } from '../src/core/events.js';
-import { SMALL_RUN, temporaryFolder } from './support/train-run.js';
+import { isUsable, QUICK_RUN, SupervisedRun } from './support/supervised-run.js';
+import { lastCheckpointFile, SMALL_RUN, temporaryFolder } from './support/train-run.js';
 
 const MAIN = fileURLToPath(new URL('../src/cli/main.js', import.meta.url));
 const ALARM = { timeout: 60_000 };
@@ -87,7 +89,10 @@ test(
   ALARM,
   async () => {
     const env = { DTRAIN_FAULT: 'throw:rank=1,step=2,phase=compute' };
-    const { child, finished } = start([...TRAIN, '--cpus', '2', '--json', 'checkpoint.everySteps=1'], env);
+    const { child, finished } = start(
+      [...TRAIN, '--cpus', '2', '--json', '--max-restarts', '0', 'checkpoint.everySteps=1'],
+      env,
+    );
     let lastOutput = Number.NaN;
     child.stdout!.on('data', () => (lastOutput = nowSeconds()));
     const { exitCode, events } = await finished;
@@ -97,7 +102,7 @@ test(
       event: 'error',
       code: 'DTRAIN_WORKER_FAILED',
       exitCode: 10,
-      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. No checkpoint was saved yet.',
+      message: 'rank 1, step 2, compute: fault injected by DTRAIN_FAULT. Last good checkpoint: step 1.',
       rank: 1,
       step: 2,
     });
@@ -114,4 +119,48 @@ test('SIGTERM finishes the step, saves, and ends with exit code 75', ALARM, asyn
   const [checkpoint, error] = events.slice(-2);
   assert(checkpoint?.event === 'checkpoint' && error?.event === 'error');
   assert.equal(error.code, 'DTRAIN_STOPPED');
+});
+
+test(
+  'a native abort: the supervisor, which has no native code, goes on from the checkpoint to the same bits',
+  ALARM,
+  async () => {
+    const [whole, aborted] = [path.join(temporaryFolder(), 'run'), path.join(temporaryFolder(), 'run')];
+    assert.equal((await new SupervisedRun([...QUICK_RUN, '--run-dir', whole]).ended).code, 0);
+    const fault = { DTRAIN_FAULT: 'abort:rank=1,step=9,phase=compute,life=1' };
+    const run = new SupervisedRun([...QUICK_RUN, '--run-dir', aborted], fault);
+    await run.says(/epoch 1/);
+    const maps = fs.readFileSync(`/proc/${run.pid}/maps`, 'utf8');
+    assert.match(maps, /node/);
+    assert.doesNotMatch(maps, /\.node\b|libtensorflow|libvips/);
+    assert.equal((await run.ended).code, 0, run.stderr);
+    assert.match(
+      run.stderr,
+      /^engine \(process \d+\): ended by SIGABRT, in native code\.\nLast seen .*\n.* Last good checkpoint: step [468]\.\nRestart 1 of 3 in 1 s, from step [468]\.$/m,
+    );
+    for (const file of ['weights.safetensors', 'optimizer.safetensors']) {
+      assert(lastCheckpointFile(aborted, file).equals(lastCheckpointFile(whole, file)), file);
+    }
+    await run.nothingLeft(5 * 1);
+  },
+);
+
+test('a second SIGINT ends a run at once, with the last checkpoint intact', ALARM, async () => {
+  const runDir = path.join(temporaryFolder(), 'run');
+  // A step that takes for ever does not hear the first one.
+  const fault = { DTRAIN_FAULT: 'stall:rank=0,step=4,phase=compute' };
+  const run = new SupervisedRun([...QUICK_RUN, '--json', '--run-dir', runDir], fault);
+  while (!fs.existsSync(path.join(runDir, 'checkpoints', 'step-2'))) await delay(20);
+  run.kill('SIGINT');
+  await run.says(/Once more/);
+  const sent = nowSeconds();
+  run.kill('SIGINT');
+  const { code, at } = await run.ended;
+  assert.equal(code, 130, run.stderr);
+  assert(at - sent < 5 * 1, `${at - sent} s`);
+  const error = JSON.parse(run.stdout.trim().split('\n').at(-1)!) as ErrorEvent;
+  assert.deepEqual([error.code, error.exitCode], ['DTRAIN_INTERRUPTED', 130]);
+  assert.equal(error.message, 'ended at once by a second SIGINT; nothing new was saved. Last good checkpoint: step 2.');
+  await run.nothingLeft(5 * 1);
+  assert.equal(await isUsable(runDir), 2);
 });

@@ -216,12 +216,12 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     ],
   ],
   [
-    'later: hosts',
-    'cluster: {hosts: [a:1, b:1], hostRank: 0, trustedNetwork: true}\n',
+    'hosts',
+    'cluster: {hosts: [a], hostRank: -1, trustedNetwork: 1}\n',
     [
-      'run.yaml:1:18 cluster.hosts: expected null, got ["a:1", "b:1"]. Runs on several hosts are not in this version yet.',
-      'run.yaml:1:40 cluster.hostRank: expected null, got 0. Runs on several hosts are not in this version yet.',
-      'run.yaml:1:59 cluster.trustedNetwork: expected false, got true. Runs on several hosts are not in this version yet.',
+      'run.yaml:1:18 cluster.hosts: expected addresses such as [a:8888, b:8888], or null, got ["a"].',
+      'run.yaml:1:33 cluster.hostRank: expected a whole number from 0 to 1023, or null, got -1.',
+      'run.yaml:1:53 cluster.trustedNetwork: expected true or false, got 1.',
     ],
   ],
   ['duplicate', 'train:\n  epochs: 1\n  epochs: 2\n', ['run.yaml:3:3 duplicate key train.epochs, first at line 2.']],

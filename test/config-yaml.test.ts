@@ -30,6 +30,8 @@ const REFUSED: readonly (readonly [title: string, text: string | Uint8Array, mis
   ],
   ['tag', 'a: !!js/function "x"\n', ['1:4 tags (!) are not allowed: write the plain value, or put it in quotes']],
   ['directive', '%YAML 1.1\n---\na: 1\n', ['1:1 directives (%) are not allowed: remove the line']],
+  ['a second document after one without a mark', 'a: 1\n---\nb: 1\n', ['2:1 a second document (---) is not allowed']],
+  ['a second document after an end', '{}\n...\n{}\n', ['3:1 a second document (---) is not allowed']],
   ['two documents', '---\na: 1\n---\nb: 1\n', ['3:1 a second document (---) is not allowed']],
   ['brackets', '['.repeat(100_000), ['1:33 nested deeper than 32 levels']],
   ['braces', '{a: '.repeat(50_000), ['1:129 nested deeper than 32 levels']],

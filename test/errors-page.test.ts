@@ -9,7 +9,14 @@ import { readSources } from './support/source-graph.js';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const sources = [...readSources(path.join(root, 'src')).values()];
-const ENVIRONMENT = ['DTRAIN_DATA', 'DTRAIN_DEBUG', 'DTRAIN_FAULT', 'DTRAIN_HOME', 'DTRAIN_TENSORFLOW_LIB'];
+const ENVIRONMENT = [
+  'DTRAIN_DATA',
+  'DTRAIN_DEBUG',
+  'DTRAIN_FAULT',
+  'DTRAIN_HEARTBEAT',
+  'DTRAIN_HOME',
+  'DTRAIN_TENSORFLOW_LIB',
+];
 
 const rows = [
   ...fs

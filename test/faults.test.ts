@@ -8,7 +8,7 @@ import { DtrainError } from '../src/core/errors.js';
 import { PHASES } from '../src/core/events.js';
 import { FAULT_KINDS } from '../src/run/fault.js';
 import { openCheckpoint } from '../src/train/checkpoint.js';
-import { runTraining, temporaryFolder } from './support/train-run.js';
+import { runTraining, temporaryFolder, tinyImages } from './support/train-run.js';
 
 /** Of weights.safetensors, whose tensors are sorted by name. */
 const LAST_TENSOR = 'layer3.2.conv2.weight';
@@ -78,6 +78,21 @@ test('a loss that is not finite ends the run with exit code 8 and saves nothing'
   assert.deepEqual(fs.readdirSync(path.join(runDir, 'checkpoints')), []);
 });
 
+test('a gradient that is not finite is found in its step, while the loss still is; no weight has changed', async () => {
+  process.env['DTRAIN_FAULT'] = 'inf:rank=1,step=3,phase=reduce';
+  const runDir = path.join(temporaryFolder(), 'run');
+  const { exitCode, message, step } = await failureOf(runTraining(2, ['checkpoint.everySteps=2'], { runDir }));
+  assert.deepEqual({ exitCode, step }, { exitCode: 8, step: 3 });
+  assert.match(
+    message,
+    /^step 3: the mean gradient is not finite, the loss still is \(\d\.\d+\): training has diverged\. /,
+  );
+  assert.match(message, /diverged\.json\. (Last good checkpoint: step 2|No checkpoint was saved yet)\.$/);
+  const { gradients } = JSON.parse(fs.readFileSync(path.join(runDir, 'diverged.json'), 'utf8'));
+  assert.deepEqual([gradients[0].name, gradients[0].notFinite, gradients[1].notFinite], ['conv1.weight', 1, 0]);
+  assert(!fs.existsSync(path.join(runDir, 'checkpoints', 'step-3')));
+});
+
 test('a stop on request finishes the step, saves, and ends with exit code 75', async () => {
   const controller = new AbortController();
   const runDir = path.join(temporaryFolder(), 'run');
@@ -142,7 +157,8 @@ test('a rank whose JavaScript memory runs out is out of memory, exit code 9', as
 test('a slow rank is told of once, and ends no run', async () => {
   process.env['DTRAIN_FAULT'] = 'slow:rank=1,step=2,phase=compute';
   const warned: string[] = [];
-  await runTraining(2, ['train.maxSteps=23', 'model.name=speednet'], { warn: (line) => warned.push(line) });
+  const images = `data={name: image-folder, path: '${tinyImages()}'}`; // steps that are short beside the 0.3 s
+  await runTraining(2, ['train.maxSteps=23', images], { warn: (line) => warned.push(line) });
   assert.equal(warned.length, 1);
   assert.match(
     warned[0]!,

@@ -37,7 +37,10 @@ test('entry, types and command are there, the command executable and with its fi
 });
 
 test('files that the code reads are there: configurations, kernel, requirements, the page', () => {
-  const configs = fs.readdirSync(path.join(root, 'configs')).map((name) => `configs/${name}`);
+  const configs = fs
+    .readdirSync(path.join(root, 'configs'), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)));
   const page = ['page.css', 'page.js'].map((name) => `dist/src/report/page/${name}`);
   const requirements = ['cpu.txt', 'gpu.txt'].map((name) => `dist/src/tensorflow/requirements/${name}`);
   for (const file of [...configs, ...page, ...requirements, 'dist/src/collective/all-reduce.wasm'])

@@ -15,7 +15,7 @@ import { saveCheckpoint } from '../src/train/save-checkpoint.js';
 import { checkpointTensors, readState } from '../src/train/state-transfer.js';
 import { saveOptions, smallContent } from './support/checkpoints.js';
 import { CPU_0, testRuntime } from './support/test-runtime.js';
-import { lastCheckpointFile, runTraining, temporaryFolder } from './support/train-run.js';
+import { lastCheckpointFile, runTraining, temporaryFolder, tinyImages } from './support/train-run.js';
 
 const SHORT = ['train.maxSteps=3', 'train.threadsPerWorker=1'];
 const FILES = ['weights.safetensors', 'optimizer.safetensors'];
@@ -57,7 +57,8 @@ test('the averages are what is evaluated and what a checkpoint holds as its weig
     'train.ema=0.5',
     'train.epochs=1',
     'train.maxSteps=null',
-    'train.globalBatch=1000',
+    'train.globalBatch=24',
+    `data={name: image-folder, path: '${tinyImages()}'}`,
     'evaluation.flip=true',
   ];
   const { events, runDir } = await runTraining(1, overrides);

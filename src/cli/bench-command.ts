@@ -5,6 +5,7 @@ import type { ScalingBench } from '../run/bench-scaling.js';
 import type { StepBench, StepBenchOptions } from '../run/bench-step.js';
 import type { Context } from './context.js';
 import type { Flags } from './flags.js';
+import { hostsOf, hostWords } from './hosts-of.js';
 import { bandwidthText, countText, percentText, rateText, shortText, tableText } from './number-text.js';
 import { wordMeant } from './word-meant.js';
 
@@ -27,15 +28,14 @@ export async function benchAllReduceCommand(flags: Flags, { console, run }: Cont
   return ExitCode.ok;
 }
 
-export async function benchScalingCommand(flags: Flags, { console, run }: Context): Promise<number> {
+export async function benchScalingCommand(flags: Flags, context: Context): Promise<number> {
+  const { console, run } = context;
   const minEfficiency = flags.fraction('min-efficiency') ?? 0;
   const { kind, counts } = flags.deviceCounts();
-  const result = await run.benchScaling({
-    ...(await stepOptions(flags)),
-    kind,
-    counts,
-    say: (line) => console.say(line),
-  });
+  const words = hostWords(flags);
+  const options = { ...(await stepOptions(flags)), kind, counts, say: (line: string) => console.say(line) };
+  const hosts = await hostsOf(words, options.config, context);
+  const result = await run.benchScaling({ ...options, ...(hosts && { hosts }) });
   if (console.isJson) console.json(result);
   else console.out(scalingTable(result));
   const low = result.points.filter(({ efficiency }) => !(efficiency >= minEfficiency));
@@ -101,8 +101,8 @@ function allReduceTable({
 }
 
 function scalingTable({ config, devices, precision, points }: ScalingBench): string {
-  const rows = points.map(({ workers, imagesPerSecond, efficiency }) => [
-    `${workers}`,
+  const rows = points.map(({ workers, hosts, imagesPerSecond, efficiency }) => [
+    hosts === undefined ? `${workers}` : `${workers} on ${hosts} ${hosts === 1 ? 'host' : 'hosts'}`,
     countText(imagesPerSecond),
     percentText(efficiency),
   ]);

@@ -37,7 +37,7 @@ function withoutValues(words: readonly string[]): string[] {
 type Usage = Pick<Command, 'name' | 'usage' | 'flags'> & Partial<Pick<Command, 'words'>>;
 
 /** Flags of the contract that a later version brings. */
-const LATER_FLAGS = ['max-restarts', 'hosts', 'host-rank', 'bundle', 'part-size', 'with-node', 'from-bundle'];
+const LATER_FLAGS = ['bundle', 'part-size', 'with-node', 'from-bundle'];
 
 class CommandLine {
   exitCode: number = ExitCode.ok;

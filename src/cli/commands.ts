@@ -35,6 +35,8 @@ const gpus: FlagSpec = { value: 'N', describe: 'the first N GPUs, a worker each'
 const cpus: FlagSpec = { value: 'N', describe: 'N workers on the CPU' };
 const json: FlagSpec = { describe: 'JSON on standard output, one object a line' };
 const quiet: FlagSpec = { describe: 'only the result' };
+const hosts: FlagSpec = { value: 'A:PORT,B:PORT', describe: 'all hosts of the run, in one order' };
+const hostRank: FlagSpec = { value: 'I', describe: 'which of them this one is, from 0' };
 
 const stepBenchFlags = {
   config,
@@ -51,7 +53,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'train',
     words: '[overrides..]',
     usage:
-      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--json] [--quiet] [--dry-run]',
+      'dtrain [train] --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--run-dir DIR] [--resume [RUN|CHECKPOINT]] [--max-restarts N] [--hosts A:PORT,B:PORT --host-rank I] [--json] [--quiet] [--dry-run]',
     describe: 'trains a model (the default command)',
     flags: {
       config,
@@ -64,6 +66,12 @@ export const COMMANDS: readonly Command[] = [
         describe:
           'goes on from a checkpoint: the one named, else the last one in --run-dir or of the newest run of this configuration',
       },
+      'max-restarts': {
+        value: 'N',
+        describe: 'how often a run that failed goes on from its last checkpoint, without a new one between (3)',
+      },
+      hosts,
+      'host-rank': hostRank,
       json,
       quiet,
       'dry-run': { describe: 'prints what would run, and stops' },
@@ -104,12 +112,14 @@ export const COMMANDS: readonly Command[] = [
     name: 'bench scaling',
     words: '[overrides..]',
     usage:
-      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--min-efficiency F] [--json]',
+      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--hosts A:PORT,B:PORT --host-rank I] [--min-efficiency F] [--json]',
     describe: 'compares numbers of workers',
     flags: {
       ...stepBenchFlags,
       gpus: { value: 'LIST', describe: 'numbers of GPUs, such as 1,2,4' },
       cpus: { value: 'LIST', describe: 'numbers of workers on the CPU, such as 1,2' },
+      hosts,
+      'host-rank': hostRank,
       'min-efficiency': { value: 'F', describe: 'exit code 1 when a point has a lower efficiency' },
     },
     run: async (flags, context) => (await import('./bench-command.js')).benchScalingCommand(flags, context),

@@ -11,12 +11,14 @@ import { countText } from './number-text.js';
 const TRAIN_IMAGES: Readonly<Record<string, number>> = { cifar10: 50_000, cifar100: 50_000 };
 
 export function dryRun(
-  { config, configName, devices, runDir }: TrainOptions,
+  { config, configName, devices, runDir, hosts }: TrainOptions,
   { console }: Pick<Context, 'console'>,
 ): number {
   const cores = os.availableParallelism();
-  const workers = devices?.count ?? fittingWorkers(config, cores);
-  const batch = deriveBatch(config, { workers, device: devices?.kind ?? 'cpu', cores });
+  const numHosts = hosts?.addresses.length ?? 1;
+  const workers = devices?.count ?? fittingWorkers(config, cores, numHosts);
+  const kind = devices?.kind ?? 'cpu';
+  const batch = deriveBatch(config, { workers: workers * numHosts, device: kind, cores, hosts: numHosts });
   const { data, model, train } = config;
   const trainImages = TRAIN_IMAGES[data.name] ?? null;
   const steps = trainImages === null ? { stepsPerEpoch: null, totalSteps: null } : deriveSteps(config, trainImages);
@@ -27,6 +29,7 @@ export function dryRun(
       config: configName,
       model: modelName(model),
       devices,
+      ...(hosts && { hosts: hosts.addresses, hostRank: hosts.rank }),
       ...batch,
       globalBatch: train.globalBatch,
       trainImages,
@@ -39,6 +42,7 @@ export function dryRun(
   const lines = [
     ['model', `${modelName(model)}, ${train.precision}`],
     ['devices', devicesAsked(devices, workers)],
+    ...(hosts ? [['hosts', `${numHosts}, each as above; this is host ${hosts.rank}`]] : []),
     ['batch', `${train.globalBatch} images: ${world} x ${localBatch}, in ${shards} logical shards of ${shardBatch}`],
     ['threads', `${threadsPerWorker} a worker, of ${cores} cores`],
     ['data', trainImages === null ? data.name : `${data.name}, ${countText(trainImages)} training images`],

@@ -3,13 +3,13 @@
  * the exit code. No stack, unless DTRAIN_DEBUG is set.
  */
 import { inspect } from 'node:util';
-import { DtrainError, internalError } from '../core/errors.js';
+import { asDtrainError } from '../core/errors.js';
 import type { ErrorEvent } from '../core/events.js';
 import type { Context } from './context.js';
 
 /** Gives the exit code. */
 export function reportError(thrown: unknown, { console, env }: Pick<Context, 'console' | 'env'>): number {
-  const error = thrown instanceof DtrainError ? thrown : asInternal(thrown);
+  const error = asDtrainError(thrown);
   const { code, exitCode, message } = error;
   console.complain(message);
   if (env['DTRAIN_DEBUG']) console.complain(inspect(error));
@@ -23,11 +23,4 @@ export function reportError(thrown: unknown, { console, env }: Pick<Context, 'co
   };
   if (console.isJson) console.json(event);
   return exitCode;
-}
-
-function asInternal(thrown: unknown): DtrainError {
-  const text = thrown instanceof Error ? thrown.message : String(thrown);
-  return internalError(`${text}. This is a mistake of dtrain: DTRAIN_DEBUG=1 shows where it happened.`, {
-    cause: thrown,
-  });
 }

@@ -9,15 +9,23 @@ import type { benchAllReduce } from '../run/bench-all-reduce.js';
 import type { benchScaling } from '../run/bench-scaling.js';
 import type { benchStep } from '../run/bench-step.js';
 import type { describeModels } from '../run/describe-models.js';
+import type { EngineProcess } from '../run/engine-process.js';
 import type { evaluateCheckpoint } from '../run/evaluate.js';
 import type { exportCheckpoint } from '../run/export-checkpoint.js';
 import type { predictImages } from '../run/predict.js';
-import type { train } from '../run/train.js';
+import type { Supervision } from '../run/supervise.js';
+import type { TrainOptions } from '../run/train.js';
 import type { watchRun } from '../run/watch-server.js';
 import type { writeReport } from '../run/write-report.js';
 
 export interface RunLayer {
-  readonly train: (...args: Parameters<typeof train>) => AsyncIterable<TrainEvent>;
+  /** Begins to start what `train` will need, while its options are still being read. Ends with this process. */
+  readonly prepareTraining: () => Promise<void>;
+  readonly train: (
+    options: TrainOptions,
+    stop: AbortSignal,
+    supervision: Pick<Supervision, 'atOnce' | 'maxRestarts'>,
+  ) => AsyncIterable<TrainEvent>;
   readonly evaluateCheckpoint: typeof evaluateCheckpoint;
   readonly benchStep: typeof benchStep;
   readonly benchAllReduce: typeof benchAllReduce;
@@ -29,9 +37,23 @@ export interface RunLayer {
   readonly watchRun: typeof watchRun;
 }
 
+/** Started in advance, not yet used. */
+let prepared: EngineProcess | undefined;
+
 export const runLayer: RunLayer = {
-  async *train(options, signal) {
-    yield* (await import('../run/train.js')).train(options, signal);
+  async prepareTraining() {
+    const { EngineProcess } = await import('../run/engine-process.js');
+    prepared = new EngineProcess();
+  },
+  async *train(options, stop, supervision) {
+    const { supervise } = await import('../run/supervise.js');
+    const { EngineProcess } = await import('../run/engine-process.js');
+    const startEngine = () => {
+      const engine = prepared ?? new EngineProcess();
+      prepared = undefined;
+      return engine;
+    };
+    yield* supervise(options, stop, { ...supervision, startEngine });
   },
   evaluateCheckpoint: async (options) => (await import('../run/evaluate.js')).evaluateCheckpoint(options),
   benchStep: async (options) => (await import('../run/bench-step.js')).benchStep(options),

@@ -74,7 +74,9 @@ export class RunPrinter {
     else console.say(this.#progressParts(progress).join('  '));
   }
 
+  /** Once: a run that was restarted goes on. */
   #header({ version, runDir, devices, globalBatch, parameters }: RunStartEvent): void {
+    if (this.#runDir !== '') return;
     this.#runDir = runDir;
     const { model, train, data } = this.#config;
     const name = this.#console.styled('bold', modelName(model));

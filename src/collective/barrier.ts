@@ -24,6 +24,8 @@ import { poisonWords, progressOfRank, signalAll } from './progress.js';
  */
 const LOOKS_ON_OWN_CORE = 4000;
 const LOOKS_ON_SHARED_CORE = 50;
+/** Of one sleep: a process that was stopped (Ctrl-Z) or a machine that slept adds no more to what a rank has waited. */
+const SLEEP_SECONDS = 1;
 
 export class Barrier {
   readonly #words: Int32Array;
@@ -65,16 +67,19 @@ export class Barrier {
 
   #waitForRound(round: number, subject: string, timeoutSeconds: number): void {
     const words = this.#words;
-    let deadline = 0;
+    let waitedSeconds = 0;
+    let lookedAt = 0;
     for (let looks = 0; ; looks++) {
       const signal = Atomics.load(words, SharedWord.signal);
       if (Atomics.load(words, SharedWord.round) === round) return;
       this.#throwIfPoisoned(subject);
       if (looks < this.#looks) continue;
-      deadline ||= nowSeconds() + timeoutSeconds;
-      const secondsLeft = deadline - nowSeconds();
+      const now = nowSeconds();
+      waitedSeconds += Math.min(now - (lookedAt || now), SLEEP_SECONDS);
+      lookedAt = now;
+      const secondsLeft = timeoutSeconds - waitedSeconds;
       if (secondsLeft <= 0) this.#giveUp(round, subject, timeoutSeconds);
-      Atomics.wait(words, SharedWord.signal, signal, Math.max(1, secondsLeft * 1000));
+      Atomics.wait(words, SharedWord.signal, signal, Math.max(1, Math.min(secondsLeft, SLEEP_SECONDS) * 1000));
     }
   }
 
@@ -82,7 +87,8 @@ export class Barrier {
   #giveUp(round: number, subject: string, timeoutSeconds: number): void {
     const words = this.#words;
     const ranks = Array.from({ length: this.#world }, (_, rank) => rank);
-    const hasCome = (rank: number) => Atomics.load(words, rankWords(rank) + RankWord.round) === round;
+    // A rank may have come, left and come to the next round by now.
+    const hasCome = (rank: number) => ((Atomics.load(words, rankWords(rank) + RankWord.round) - round) | 0) >= 0;
     const missing = ranks.filter((rank) => !hasCome(rank));
     if (missing.length === 0) return;
     if (!poisonWords(words, missing[0]!)) this.#throwIfPoisoned(subject);

@@ -2,9 +2,10 @@
  * The gradient arena: the shared memory in which the ranks of a process meet. It holds control words, one row of gradients for each
  * logical shard, and one result row.
  *
- *   ┌ control words ┬ row 0 ┬ row 1 ┬ … ┬ row S−1 ┬ result ┐
+ *   ┌ control words ┬ row 0 ┬ row 1 ┬ … ┬ row S−1 ┬ result ┬ (host row 0 ┬ …) ┐
  *   one cache line (16 words) for each writer        every row begins at a multiple of 64 bytes
  *
+ * Host rows are there only where several hosts train together: what the first rank received from the others.
  * Who writes: row s, only the rank that owns shard s, and only between two all-reduces; result, chunk r by rank r, and only between the
  * two barriers of an all-reduce. TensorFlow reads rows and result in place, so nobody may write them at any other time.
  * Must stay true: a line of control words is written by one side only (or by Atomics.add), so that ranks do not fight for cache lines.
@@ -21,6 +22,18 @@ export interface ArenaSpec {
   readonly shards: number;
   /** Floats in a row. */
   readonly rowLength: number;
+  /** Where this host is one of several; absent on one host. */
+  readonly hosts?: ArenaHosts;
+}
+
+/** This host's part of the logical shards of all hosts. */
+export interface ArenaHosts {
+  /** The logical shard of row 0. */
+  readonly firstShard: number;
+  /** Logical shards of all hosts together. */
+  readonly allShards: number;
+  /** Rows that come from the exchange between hosts: 1 where they are summed on the way, else one a host. */
+  readonly hostRows: number;
 }
 
 /** WebAssembly addresses have 32 bits. */
@@ -52,6 +65,8 @@ export const RankWord = {
   phase: 2,
   /** When the rank entered this phase: milliseconds of the process clock, modulo 2^32. */
   since: 3,
+  /** 1 where the rank's chunk of the last result has a value that is not finite. */
+  notFinite: 4,
 } as const;
 
 /** Index of the first control word of `rank`. */
@@ -60,19 +75,19 @@ export function rankWords(rank: number): number {
 }
 
 /** Allocates a zeroed arena. Throws DTRAIN_ARENA_TOO_LARGE above 4 GiB, DTRAIN_OUT_OF_MEMORY where the machine has not enough. */
-export function createArena(options: { world: number; shards: number; rowLength: number }): ArenaSpec {
-  const { world, shards, rowLength } = options;
+export function createArena(options: Omit<ArenaSpec, 'memory'>): ArenaSpec {
+  const { world, shards, rowLength, hosts } = options;
   if (!(world >= 1 && shards >= world && rowLength >= 0)) {
     throw internalError(`arena of ${world} ranks, ${shards} shards, ${rowLength} floats.`);
   }
-  const bytes = rowOffset(options, shards + 1);
+  const bytes = rowOffset(options, shards + 1 + (hosts?.hostRows ?? 0));
   const sizes = `${shards} shards of ${mebibytes(rowLength * 4)} MiB need ${mebibytes(bytes)} MiB of shared memory`;
   if (bytes > MAX_ARENA_BYTES) {
     const message = `all-reduce: ${sizes}, expected at most 4096 MiB. Lower train.logicalShards.`;
     throw new DtrainError('DTRAIN_ARENA_TOO_LARGE', ExitCode.configuration, message);
   }
   try {
-    return { memory: allocateSharedMemory(bytes), world, shards, rowLength };
+    return { ...options, memory: allocateSharedMemory(bytes) };
   } catch (cause) {
     const message = `all-reduce: ${sizes}, the machine did not give it. Lower train.logicalShards or take a smaller model.`;
     throw new DtrainError('DTRAIN_OUT_OF_MEMORY', ExitCode.outOfMemory, message, { cause });
@@ -84,7 +99,7 @@ export function controlWords({ memory, world }: ArenaSpec): Int32Array {
   return new Int32Array(memory.buffer, 0, rankWords(world));
 }
 
-/** Byte offset of row `index` in the arena's memory, a multiple of 64; index `shards` is the result row. */
+/** Byte offset of row `index` in the arena's memory, a multiple of 64; index `shards` is the result row, the host rows follow. */
 export function rowOffset(spec: Omit<ArenaSpec, 'memory'>, index: number): number {
   return rankWords(spec.world) * Int32Array.BYTES_PER_ELEMENT + index * rowStride(spec);
 }
@@ -105,7 +120,7 @@ export function rowStride(spec: Pick<ArenaSpec, 'rowLength'>): number {
 const STRIDE_UNIT = 2 * 4096;
 const STRIDE_REMAINDER = 4096 + 9 * ALIGNMENT_BYTES;
 
-/** A view of row `index`; index `shards` is the result row. */
+/** A view of row `index`; index `shards` is the result row, the host rows follow. */
 export function rowView(spec: ArenaSpec, index: number): Float32Array {
   return new Float32Array(spec.memory.buffer, rowOffset(spec, index), spec.rowLength);
 }

@@ -2,19 +2,26 @@
 import fs from 'node:fs';
 
 /**
- * result ← mean of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
+ * result ← `factor` × the sum of `shards` rows in the fixed pairwise tree, bytes [start, end) of each. `rows` and `result` are byte offsets in the memory;
  * all byte counts and offsets are multiples of 64.
  */
-export type MeanOfRows = (
+export type SumOfRows = (
   rows: number,
   strideBytes: number,
   shards: number,
   startByte: number,
   endByte: number,
   result: number,
+  factor: number,
 ) => void;
 
-export function instantiateMeanOfRows(memory: WebAssembly.Memory): MeanOfRows {
+export interface Kernel {
+  readonly sumOfRows: SumOfRows;
+  /** 1 where all floats at bytes [start, end) of the memory are finite, else 0. Both are multiples of 64. */
+  readonly areFinite: (start: number, end: number) => number;
+}
+
+export function instantiateKernel(memory: WebAssembly.Memory): Kernel {
   const module = new WebAssembly.Module(fs.readFileSync(new URL('all-reduce.wasm', import.meta.url)));
-  return new WebAssembly.Instance(module, { env: { memory } }).exports['meanOfRows'] as MeanOfRows;
+  return new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernel;
 }

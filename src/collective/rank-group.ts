@@ -6,15 +6,37 @@
  *
  *   all ranks: rows written │ barrier │ rank r: chunk r of result ← mean of chunk r of all rows │ barrier │ all ranks: read result
  *
+ * Several hosts: what the ranks made above is then the host's sum, and two more barriers follow; between them the first rank exchanges sums
+ * with the other hosts, and rank r adds and scales chunk r of what came.
+ *
  * Must stay true: the sum depends on the rows alone, not on the number of ranks nor on who came when; a rank that fails poisons the group,
  * so that no other waits for it.
  */
 import { internalError } from '../core/errors.js';
 import { ALIGNMENT_BYTES } from '../core/shared-memory.js';
 import { Barrier } from './barrier.js';
-import { type ArenaSpec, controlWords, rowBytes, rowOffset, rowStride, rowView, SharedWord } from './gradient-arena.js';
-import { instantiateMeanOfRows } from './kernel.js';
+import {
+  type ArenaSpec,
+  controlWords,
+  RankWord,
+  rankWords,
+  rowBytes,
+  rowOffset,
+  rowStride,
+  rowView,
+  SharedWord,
+} from './gradient-arena.js';
+import { instantiateKernel } from './kernel.js';
 import { poisonWords, progressOfRank, type RankPhase, writeProgress } from './progress.js';
+
+/**
+ * The meeting of the hosts: takes the sum of this host's rows and fills the host rows. Called in the first rank's thread while the others wait;
+ * blocks until all hosts have come.
+ */
+export type HostExchange = (hostSum: Float32Array, hostRows: readonly Float32Array[]) => void;
+
+/** Of the result: looked at for values that are not finite while it is still in the cache of its core. */
+const BLOCK_BYTES = 2 ** 16;
 
 export class RankGroup {
   readonly rank: number;
@@ -27,37 +49,73 @@ export class RankGroup {
   readonly #words: Int32Array;
   readonly #rows: readonly Float32Array[];
   readonly #barrier: Barrier;
-  readonly #meanOfOwnChunk: () => void;
+  readonly #firstShard: number;
+  readonly #sumOwnChunk: () => void;
+  /** The mean of all hosts from the host rows; undefined on one host. */
+  readonly #meanOfHosts: (() => void) | undefined;
+  readonly #hostRows: readonly Float32Array[];
   #arrivedLast = false;
 
   /** One RankGroup a rank at a time, in that rank's thread. Loads the kernel from disk. */
   constructor(spec: ArenaSpec, rank: number, timeoutSeconds: number) {
-    const { memory, world, shards } = spec;
+    const { memory, world, shards, hosts } = spec;
     if (!(rank >= 0 && rank < world)) throw internalError(`rank ${rank} of a group of ${world}.`);
     this.rank = rank;
     this.world = world;
     this.timeoutSeconds = timeoutSeconds;
     this.result = rowView(spec, shards);
     this.#words = controlWords(spec);
-    this.#rows = Array.from({ length: shards }, (_, shard) => rowView(spec, shard));
+    this.#rows = Array.from({ length: shards }, (_, row) => rowView(spec, row));
+    this.#firstShard = hosts?.firstShard ?? 0;
     this.#barrier = new Barrier(this.#words, rank, world);
 
-    const meanOfRows = instantiateMeanOfRows(memory);
+    const { sumOfRows, areFinite } = instantiateKernel(memory);
     const stride = rowStride(spec);
     const { start, end } = chunkOfRank(rank, world, rowBytes(spec));
-    this.#meanOfOwnChunk = () => meanOfRows(rowOffset(spec, 0), stride, shards, start, end, rowOffset(spec, shards));
+    const result = rowOffset(spec, shards);
+    const sumOwnChunk = (first: number, count: number, factor: number) => {
+      let notFinite = 0;
+      for (let from = start; from < end; from += BLOCK_BYTES) {
+        const to = Math.min(end, from + BLOCK_BYTES);
+        sumOfRows(first, stride, count, from, to, result, factor);
+        notFinite |= 1 - areFinite(result + from, result + to);
+      }
+      Atomics.store(this.#words, rankWords(rank) + RankWord.notFinite, notFinite);
+    };
+    const scale = hosts ? 1 : 1 / shards; // several hosts: scaled once, after the last addition
+    this.#sumOwnChunk = () => sumOwnChunk(rowOffset(spec, 0), shards, scale);
+    this.#hostRows = Array.from({ length: hosts?.hostRows ?? 0 }, (_, row) => rowView(spec, shards + 1 + row));
+    if (!hosts) return;
+    const { hostRows, allShards } = hosts;
+    this.#meanOfHosts = () => sumOwnChunk(rowOffset(spec, shards + 1), hostRows, 1 / allShards);
   }
 
   /** The row of a logical shard. Write only those of the rank's own shards, and only between two all-reduces. */
   row(shard: number): Float32Array {
-    return this.#rows[shard]!;
+    return this.#rows[shard - this.#firstShard]!;
   }
 
-  /** `result` ← (sum of all rows in the fixed pairwise tree) × 1/shards. Blocks until all ranks have come; throws as `barrier` does. */
-  allReduceMean(): void {
+  /**
+   * `result` ← (sum of all rows in the fixed pairwise tree) × 1/shards. Blocks until all ranks have come; throws as `barrier` does.
+   * Of several hosts, the first rank brings `exchange`.
+   */
+  allReduceMean(exchange?: HostExchange): void {
     this.#arrivedLast = this.#barrier.meet('all-reduce', this.timeoutSeconds);
-    this.#meanOfOwnChunk();
+    this.#sumOwnChunk();
     this.#barrier.meet('all-reduce', this.timeoutSeconds);
+    if (!this.#meanOfHosts) return;
+    if (this.rank === 0) exchange!(this.result, this.#hostRows);
+    this.#barrier.meet('all-reduce between hosts', this.timeoutSeconds);
+    this.#meanOfHosts();
+    this.#barrier.meet('all-reduce', this.timeoutSeconds);
+  }
+
+  /** Whether all values of the last result are finite; all ranks see the same. */
+  get resultIsFinite(): boolean {
+    for (let rank = 0; rank < this.world; rank++) {
+      if (Atomics.load(this.#words, rankWords(rank) + RankWord.notFinite) !== 0) return false;
+    }
+    return true;
   }
 
   /** Whether this rank was the last to come to the last all-reduce: then the time it spent there holds no waiting for others. */
@@ -86,6 +144,11 @@ export class RankGroup {
   /** The step that this rank is in, or was in last. */
   get step(): number {
     return progressOfRank(this.#words, this.rank).step;
+  }
+
+  /** Whether the main thread has asked to stop by now; other ranks may not have seen it yet. */
+  get stopAsked(): boolean {
+    return Atomics.load(this.#words, SharedWord.stopRequest) === 1;
   }
 
   /** Whether the main thread asked to stop; all ranks see the same value from one meeting to the next. */

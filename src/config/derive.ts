@@ -16,6 +16,8 @@ export interface Workers {
   readonly device?: 'gpu' | 'cpu';
   /** Of this machine, for train.threadsPerWorker. */
   readonly cores: number;
+  /** Machines that these workers are on, as many on each; left out, one. */
+  readonly hosts?: number;
 }
 
 /** How a global batch is shared out. */
@@ -46,7 +48,7 @@ export function derive(config: RunConfig, machine: Workers & { readonly trainIma
 }
 
 /** As `derive`, without the data set. */
-export function deriveBatch(config: RunConfig, { workers, device, cores }: Workers): BatchPlan {
+export function deriveBatch(config: RunConfig, { workers, device, cores, hosts = 1 }: Workers): BatchPlan {
   const { globalBatch, logicalShards, threadsPerWorker, accumulate } = config.train;
   const shards = (logicalShards ?? workers) * accumulate;
   const flag = device === undefined ? '' : `--${device}s `;
@@ -65,6 +67,9 @@ export function deriveBatch(config: RunConfig, { workers, device, cores }: Worke
     const cure = logicalShards === null && accumulate === 1 ? orWorkers(globalBatch, workers, flag) : '';
     mistakes.push(notAMultiple(config, 'train.globalBatch', globalBatch, shards, unit, cure));
   }
+  if (mistakes.length === 0 && hosts > 1 && config.allReduce.exact && !isPowerOfTwo(shards / hosts)) {
+    mistakes.push(unevenHosts(config, shards / hosts, hosts));
+  }
   if (mistakes.length > 0)
     throw new DtrainError('DTRAIN_BATCH_NOT_DIVISIBLE', ExitCode.configuration, mistakes.join('\n'));
   return {
@@ -77,11 +82,13 @@ export function deriveBatch(config: RunConfig, { workers, device, cores }: Worke
   };
 }
 
-/** The most workers, at most `available`, whose shares of the configured batch are whole. At least 1. */
-export function fittingWorkers({ train }: RunConfig, available: number): number {
+/** The most workers a host, at most `available`, whose shares of the configured batch are whole. At least 1. */
+export function fittingWorkers({ train, allReduce }: RunConfig, available: number, hosts = 1): number {
   const total = train.logicalShards ?? train.globalBatch / train.accumulate;
+  const isEven = (workers: number) =>
+    hosts === 1 || !allReduce.exact || train.logicalShards !== null || isPowerOfTwo(workers * train.accumulate);
   for (let workers = available; workers > 1; workers--) {
-    if (total % workers === 0) return workers;
+    if (total % (workers * hosts) === 0 && isEven(workers)) return workers;
   }
   return 1;
 }
@@ -103,6 +110,19 @@ export function lastStepOfEpoch(epoch: number, globalBatch: number, trainImages:
 /** Passes over the training images that are done after `step` steps, a fraction. */
 export function epochOfStep(step: number, globalBatch: number, trainImages: number): number {
   return (step * globalBatch) / trainImages;
+}
+
+/** What one host sums is then a part of the tree that one process would have. */
+function isPowerOfTwo(count: number): boolean {
+  return Number.isInteger(Math.log2(count));
+}
+
+function unevenHosts(config: RunConfig, shardsPerHost: number, hosts: number): string {
+  const below = 2 ** Math.floor(Math.log2(shardsPerHost));
+  return (
+    `${originOf(config, 'train.logicalShards')}: expected 1, 2, 4, 8, ... a host, so that sums are those of one host, got ${shardsPerHost}. ` +
+    `Use ${below * hosts} or ${2 * below * hosts}, or allReduce.exact=false.`
+  );
 }
 
 function notAMultiple(

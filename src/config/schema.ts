@@ -99,11 +99,6 @@ function choice<const V extends readonly [string, ...string[]]>(...values: V) {
   return { type: z.enum(values), expected: listText(values), choices: values };
 }
 
-/** The one value that this version takes. */
-function only<const V extends false | 0 | null>(value: V): Kind<z.ZodLiteral<V>> {
-  return { type: z.literal(value), expected: String(value) };
-}
-
 function orNull<T extends z.ZodType>(kind: Kind<T>): Kind<z.ZodNullable<T>> {
   return { ...kind, type: kind.type.nullable(), expected: `${kind.expected}, or null` };
 }
@@ -127,6 +122,14 @@ const increasingEpochs: Kind<z.ZodArray<z.ZodNumber>> = {
   expected: 'increasing epochs above 0, such as [82, 123]',
 };
 
+const hostAddresses: Kind<z.ZodArray<z.ZodString>> = {
+  type: z
+    .array(z.string().regex(/^\S+:[0-9]{1,5}$/))
+    .min(1)
+    .max(1024),
+  expected: 'addresses such as [a:8888, b:8888]',
+};
+
 /** `A, B or C` */
 export function listText(words: readonly string[]): string {
   return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
@@ -141,7 +144,6 @@ const isOneOf =
   (...values: readonly unknown[]) =>
   (value: unknown) =>
     values.includes(value);
-const isOther = (value: unknown) => value !== null && value !== false;
 
 export const MODEL_NAMES = [
   'resnet20',
@@ -422,29 +424,26 @@ export const runConfigSchema = section('A run of dtrain.', {
       exact: key(
         flag,
         true,
-        'Sums in one fixed order, whatever the number of workers. False permits another order; on one host the order is fixed either way.',
+        'Sums in one fixed order, whatever the number of workers and hosts. False permits another order between hosts; on one host the order is fixed either way.',
       ),
     }),
   ),
   cluster: part(
     section('Several hosts.', {
       hosts: key(
-        only(null),
+        orNull(hostAddresses),
         null,
-        'Addresses of the hosts.',
-        laterWhen(isOther, 'Runs on several hosts are not in this version yet.'),
+        'Every host as host:port, in the same order on all of them. Null: --hosts, or what a launcher says (docs/cluster.md); else one host.',
       ),
       hostRank: key(
-        only(null),
+        orNull(integer(0, 1023)),
         null,
-        'The place of this host among them, from 0.',
-        laterWhen(isOther, 'Runs on several hosts are not in this version yet.'),
+        'The place of this host among them, from 0. Null: --host-rank, or what a launcher says.',
       ),
       trustedNetwork: key(
-        only(false),
+        flag,
         false,
-        'Consent to an open port without authentication.',
-        laterWhen(isOther, 'Runs on several hosts are not in this version yet.'),
+        "True: only the hosts of the run reach each other's ports. TensorFlow's port has no authentication, so several hosts are refused without this.",
       ),
     }),
   ),

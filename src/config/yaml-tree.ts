@@ -157,7 +157,7 @@ function checkTokens(text: string, { comments }: YamlOptions): readonly Mistake[
     ...(comments ? {} : { comment: 'a comment is not allowed here: put a value that holds # in quotes' }),
   };
   const depth = new DepthGauge();
-  let numDocuments = 0;
+  let place: 'before' | 'inside' | 'after' = 'before'; // the one document
   let numTokens = 0;
   let isContent = false; // the token after the mark of a plain or block scalar
   let offset = 0;
@@ -165,21 +165,24 @@ function checkTokens(text: string, { comments }: YamlOptions): readonly Mistake[
     const type = isContent ? 'scalar' : CST.tokenType(token);
     isContent = !isContent && token === CST.SCALAR;
     if (isContent || token === CST.DOCUMENT || token === CST.FLOW_END) continue; // marks take no room in the text
-    if (type === 'doc-start') numDocuments++;
+    const isSecond = type === 'doc-start' ? place !== 'before' : place === 'after' && !isBlank(type);
+    if (type === 'doc-end') place = 'after';
+    else if (!isBlank(type)) place = 'inside';
     const end =
-      ++numTokens > MAX_TOKENS
-        ? TOO_LONG
-        : numDocuments > 1
-          ? TOO_MANY
-          : depth.isTooDeep(type, token)
-            ? TOO_DEEP
-            : undefined;
+      ++numTokens > MAX_TOKENS ? TOO_LONG : isSecond ? TOO_MANY : depth.isTooDeep(type, token) ? TOO_DEEP : undefined;
     const problem = end ?? refused[type ?? ''];
     if (problem !== undefined) mistakes.push({ place: placeIn(text, offset), text: problem });
     if (end !== undefined || mistakes.length === 100) return mistakes;
     offset += token.length;
   }
   return mistakes;
+}
+
+/** What may stand outside of a document. */
+function isBlank(type: string | null): boolean {
+  return (
+    type !== null && ['space', 'newline', 'comment', 'byte-order-mark', 'directive-line', 'doc-end'].includes(type)
+  );
 }
 
 // After one of these three there is no need to read on.

@@ -22,6 +22,9 @@ export const ExitCode = {
   hostLost: 12,
   nativeAbort: 13,
   stopped: 75,
+  /** 128 + SIGINT, 128 + SIGTERM: asked a second time. */
+  interrupted: 130,
+  terminated: 143,
 } as const;
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 
@@ -58,6 +61,15 @@ export class DtrainError extends Error {
 /** A broken invariant of ours: never the user's mistake. */
 export function internalError(message: string, options: DtrainErrorOptions = {}): DtrainError {
   return new DtrainError('DTRAIN_INTERNAL', ExitCode.internal, `internal: ${message}`, options);
+}
+
+/** Any thrown value as a DtrainError; what is none is a mistake of ours. */
+export function asDtrainError(thrown: unknown): DtrainError {
+  if (thrown instanceof DtrainError) return thrown;
+  const text = thrown instanceof Error ? thrown.message : String(thrown);
+  return internalError(`${text}. This is a mistake of dtrain: DTRAIN_DEBUG=1 shows where it happened.`, {
+    cause: thrown,
+  });
 }
 
 /** A DtrainError as plain data, for the border between threads. */

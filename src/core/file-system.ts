@@ -6,6 +6,7 @@
  * Must stay true: a call is one operation of the system; all are synchronous; they throw what node:fs throws.
  */
 import fs from 'node:fs';
+import path from 'node:path';
 
 export type EntryKind = 'file' | 'folder' | 'link' | 'other';
 
@@ -16,8 +17,8 @@ export interface Entry {
 }
 
 export interface Fs {
-  /** Makes one folder that is not there yet, for its owner alone. */
-  makeFolder(folder: string): void;
+  /** Makes one folder that is not there yet, for its owner alone unless `mode` says otherwise. */
+  makeFolder(folder: string, mode?: number): void;
   /** Opens a new file for writing, for its owner alone. */
   create(file: string): number;
   /** Opens what is there, a file or a folder, only to sync it. */
@@ -42,7 +43,7 @@ export interface Fs {
 }
 
 export const realFs: Fs = {
-  makeFolder: (folder) => fs.mkdirSync(folder, { mode: 0o700 }),
+  makeFolder: (folder, mode = 0o700) => fs.mkdirSync(folder, { mode }),
   create: (file) => fs.openSync(file, 'wx', 0o600),
   open: (path) => fs.openSync(path, 'r'),
   write: (descriptor, bytes) => fs.writeSync(descriptor, bytes),
@@ -86,4 +87,18 @@ export function syncPath(fs: Fs, path: string): void {
   } finally {
     fs.close(descriptor);
   }
+}
+
+/** Makes `folder` and what is missing above it, for everybody, and makes their names durable. */
+export function makeFolders(fs: Fs, folder: string): void {
+  const isThere = () => ['folder', 'link'].includes(fs.entry(folder)?.kind ?? '');
+  if (isThere()) return;
+  const parent = path.dirname(folder);
+  makeFolders(fs, parent);
+  try {
+    fs.makeFolder(folder, 0o777);
+  } catch (error) {
+    if (!isThere()) throw error; // else another process made it meanwhile
+  }
+  syncPath(fs, parent);
 }

@@ -91,10 +91,17 @@ function readWhole(file: string, cure: string): Uint8Array {
   }
 }
 
-/** Labels, and planes to interleaved pixels. */
-function copyRecords(file: string, bytes: Uint8Array, into: ImageSet, firstImage: number, cure: string): void {
+/** Labels, and planes to interleaved pixels, of all whole records of `bytes`. `file` names them, `cure` ends a message. */
+export function copyRecords(
+  file: string,
+  bytes: Uint8Array,
+  into: Pick<ImageSet, 'imagesNHWC' | 'labels'>,
+  firstImage: number,
+  cure: string,
+): void {
   const { imagesNHWC, labels } = into;
-  for (let record = 0; record < RECORDS; record++) {
+  const numRecords = Math.floor(bytes.length / RECORD_BYTES);
+  for (let record = 0; record < numRecords; record++) {
     const label = bytes[record * RECORD_BYTES]!;
     if (label >= CIFAR10_CLASSES.length) {
       const where = `${file}: record ${record}`;

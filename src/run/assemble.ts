@@ -4,11 +4,13 @@
  * Idea: assemble outside, run inside: the loops (train.ts, evaluate.ts, bench-step.ts) only receive finished parts.
  * The caller closes what it got.
  */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
 import { poisonGroup } from '../collective/progress.js';
 import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
 import type { RunConfig } from '../config/schema.js';
-import { DtrainError } from '../core/errors.js';
+import { DtrainError, ExitCode } from '../core/errors.js';
 import { cacheFolder } from '../core/home.js';
 import type { AugmentationOptions } from '../data/augmentation.js';
 import type { DataSet, ImageSet } from '../data/data-set.js';
@@ -19,6 +21,7 @@ import type { Model } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
 import { readWeights } from '../train/checkpoint.js';
+import { hostRowsOf } from '../train/host-reduce.js';
 import { allocateState } from '../train/replica-state.js';
 import type { RowLayout } from '../train/row-layout.js';
 import { writeFirstWeights } from '../train/state-transfer.js';
@@ -26,6 +29,8 @@ import { type RecordedProgram, recordProgram } from '../train/step-program.js';
 import { configuredModel } from './configured-model.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
+import { hostFacts } from './host-facts.js';
+import { abortHosts, HostLink } from './host-link.js';
 import type { Preparation } from './protocol.js';
 import { RankPool } from './rank-pool.js';
 import { limitsOf } from './watchdog.js';
@@ -42,10 +47,30 @@ export interface AssembleOptions {
   readonly fallBackToSynthetic?: boolean;
   /** An operation with an input on another rank's device is an error instead of a silent copy. For tests. */
   readonly explicitPlacement?: boolean;
-  /** Goes on from a checkpoint. */
+  /** Goes on from a checkpoint. Of several hosts, host 0 does. */
   readonly resumed?: ResumedParts;
   /** Counts the engine's lives from 1, for faults on purpose. */
   readonly life?: number;
+  /** Where this host is one of several. */
+  readonly hosts?: ClusterSpec | undefined;
+  /** Where the run begins: host 0's is everybody's. */
+  readonly start?: RunStart;
+  /** Ends the wait for the other hosts. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What host 0 decides for all hosts of a run. Plain JSON. */
+export interface RunStart {
+  /** On host 0. */
+  readonly runDir: string;
+  /** Steps that are done, and what they took. */
+  readonly step: number;
+  readonly trainingSeconds: number;
+  readonly wallSeconds: number;
+  readonly testAccuracy: number | null;
+  readonly bestTestAccuracy: number | null;
+  /** Whether the evaluation of that step is still to be made. */
+  readonly evaluationDue: boolean;
 }
 
 /** What a checkpoint decides, and what it must be compared with as the parts come to be. */
@@ -70,6 +95,10 @@ export interface Assembly {
   /** All that training changes, in shared memory: what the ranks began with, later what they were asked to write. */
   readonly state: Float32Array;
   readonly pool: RankPool;
+  /** Null on one host. */
+  readonly hosts: HostLink | null;
+  /** Host 0's `start`. */
+  readonly start: RunStart | undefined;
 }
 
 /** The generated set is twelve times smaller than CIFAR-10: more passes, fewer steps. */
@@ -78,20 +107,36 @@ const SYNTHETIC_EPOCHS = 8;
 const EVALUATION_BATCH = 250;
 
 export async function assemble(options: AssembleOptions): Promise<Assembly> {
-  const { say, resumed } = options;
+  const { resumed, hosts: group } = options;
+  const numHosts = group?.addresses.length ?? 1;
   const planned = resumed ? withShards(options.config, resumed) : options.config;
   const devices = openDevices({
     request: options.devices,
     command: options.command,
-    defaultWorkers: fittingWorkers(planned, availableCores()),
-    threadsPerDevice: (workers) => plannedThreads(planned, workers),
+    defaultWorkers: fittingWorkers(planned, availableCores(), numHosts),
+    threadsPerDevice: (workers) => plannedThreads(planned, workers * numHosts),
     explicitPlacement: options.explicitPlacement ?? false,
+    cluster: group,
   });
-  resumed?.checkWorkers(devices.names.length);
+  try {
+    return await assembleOn(devices, planned, options);
+  } catch (error) {
+    if (group) await abortHosts(devices.runtime, (error as Error).message);
+    throw error;
+  }
+}
+
+/** The rest, with which the other hosts may already wait. */
+async function assembleOn(devices: RunDevices, planned: RunConfig, options: AssembleOptions): Promise<Assembly> {
+  const { say, resumed, hosts: group } = options;
+  const numHosts = group?.addresses.length ?? 1;
+  const allWorkers = devices.names.length * numHosts;
+  resumed?.checkWorkers(allWorkers);
   const batch = deriveBatch(planned, {
-    workers: devices.names.length,
+    workers: allWorkers,
     device: devices.kind,
     cores: availableCores(),
+    hosts: numHosts,
   });
   say(devicesText(devices, batch));
   const { data, config } = await loadData(options);
@@ -116,12 +161,36 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   const { layout } = recorded.program;
   const state = allocateState(layout);
   if (resumed) resumed.readState(state, layout, model);
-  else writeFirstWeights(state, layout, beginningWeights(options, config, model));
-  const arena = createArena({ world: batch.world, shards: batch.shards, rowLength: layout.length });
-  const pool = new RankPool(batch.world, (rank) => poisonGroup(arena, rank));
-  const assembly = { config, devices, batch, data, model, recorded, arena, state, pool };
-  await prepareRanks(assembly, options.life ?? 1);
-  return assembly;
+  else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
+  const arena = createArena(arenaPlan(options, config, batch, layout.length));
+  const pool = new RankPool(arena.world, (rank) => poisonGroup(arena, rank));
+  const hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
+  try {
+    const facts = { config, data, batch, devices, hosts: numHosts };
+    const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
+    await hosts?.broadcast(state);
+    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
+    await prepareRanks(assembly, options.life ?? 1);
+    return assembly;
+  } catch (error) {
+    await hosts?.abort((error as Error).message); // a thread that waits for other hosts comes back
+    await pool.close();
+    throw error;
+  }
+}
+
+/** One row a shard of this host; several hosts also have rows for what the others send, and one more element, for a request to stop. */
+function arenaPlan(
+  { hosts }: AssembleOptions,
+  { allReduce }: RunConfig,
+  { world, shards }: BatchPlan,
+  rowLength: number,
+): Omit<ArenaSpec, 'memory'> {
+  if (!hosts) return { world, shards, rowLength };
+  const count = hosts.addresses.length;
+  const own = shards / count;
+  const part = { firstShard: hosts.rank * own, allShards: shards, hostRows: hostRowsOf({ count, ...allReduce }) };
+  return { world: world / count, shards: own, rowLength: rowLength + 1, hosts: part };
 }
 
 /** The shards and threads of the run so far, whatever the workers are now: they decide the bits. */
@@ -185,7 +254,8 @@ function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model
 }
 
 async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
-  const { config, devices, batch, data, recorded, arena, state, pool } = assembly;
+  const { config, devices, batch, data, recorded, arena, state, pool, hosts } = assembly;
+  const firstRank = (hosts?.rank ?? 0) * pool.world; // among the ranks of all hosts
   const { height, width } = data.train;
   const { seed } = config.train;
   const augmentation: AugmentationOptions = { ...config.data.augment, seed, count: data.train.count, height, width };
@@ -201,10 +271,21 @@ async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
       state,
       train: data.train,
       test: data.test,
-      shards: localShards(rank, batch.world, batch.shards),
+      shards: localShards(firstRank + rank, batch.world, batch.shards),
       augmentation,
     },
+    severalHosts: hosts !== null,
     fault,
   });
-  await pool.runAll('prepare', preparation);
+  const isPrepared = new AbortController();
+  const { firstStepSeconds } = limitsOf(config.allReduce.timeoutSeconds);
+  const tooLate = delay(firstStepSeconds * 1000, undefined, { signal: isPrepared.signal }).then(() => {
+    throw new DtrainError('DTRAIN_HANG', ExitCode.hang, `workers: not ready to train within ${firstStepSeconds} s.`);
+  });
+  tooLate.catch(() => undefined); // aborted
+  try {
+    await pool.runAll('prepare', preparation, hosts ? Promise.race([tooLate, hosts.alarm]) : tooLate);
+  } finally {
+    isPrepared.abort();
+  }
 }

@@ -7,6 +7,7 @@
 import { execFile } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { StepBench, StepBenchOptions } from './bench-step.js';
@@ -28,21 +29,34 @@ export interface ScalingBench {
 }
 
 export interface ScalingPoint {
+  /** On all hosts together. */
   readonly workers: number;
+  /** Where several hosts were measured. */
+  readonly hosts?: number;
   readonly imagesPerSecond: number;
   /** throughput(N) / (N / N₀ × throughput(N₀)), N₀ the first point. */
   readonly efficiency: number;
 }
 
-/** @throws DTRAIN_BENCH_FAILED (exit 10) with the message of a point that failed. */
+/**
+ * With several hosts, to be called on each: host 0 measures the first number of workers alone, while the others already wait for it at the
+ * meeting of the next point. Each host gives the same figures but for that first point, which the others do not have.
+ * @throws DTRAIN_BENCH_FAILED (exit 10) with the message of a point that failed.
+ */
 export async function benchScaling(options: ScalingBenchOptions): Promise<ScalingBench> {
-  const { config, configName, kind, counts, say = () => undefined } = options;
-  const measured: { workers: number; imagesPerSecond: number }[] = [];
-  for (const workers of counts) {
-    const { imagesPerSecond } = await measure({ ...options, config: withThreads(config, counts) }, workers);
-    say(`${workers} ${workers === 1 ? 'worker' : 'workers'}: ${imagesPerSecond.median} images/s`);
-    measured.push({ workers, imagesPerSecond: imagesPerSecond.median });
-  }
+  const { config, configName, kind, counts, hosts, say = () => undefined } = options;
+  const measured: Measured[] = [];
+  const measure = async (count: number, name: string, all?: ClusterSpec) => {
+    const { imagesPerSecond } = await measureInProcess(pointOptions(options, count, all), name);
+    say(`${name}: ${imagesPerSecond.median} images/s`);
+    const numHosts = all?.addresses.length ?? 1;
+    const point = { workers: count * numHosts, imagesPerSecond: imagesPerSecond.median };
+    measured.push(hosts ? { ...point, hosts: numHosts } : point);
+  };
+  const workersText = (count: number) => `${count} ${count === 1 ? 'worker' : 'workers'}`;
+  if (hosts?.rank === 0) await measure(counts[0]!, `${workersText(counts[0]!)} on host 0 alone`);
+  const place = hosts ? ` on each of ${hosts.addresses.length} hosts` : '';
+  for (const count of counts) await measure(count, `${workersText(count)}${place}`, hosts);
   return {
     bench: 'scaling',
     config: configName,
@@ -52,13 +66,25 @@ export async function benchScaling(options: ScalingBenchOptions): Promise<Scalin
   };
 }
 
-/** Exported for tests. */
-export function efficiencies(measured: readonly { workers: number; imagesPerSecond: number }[]): ScalingPoint[] {
+type Measured = Omit<ScalingPoint, 'efficiency'>;
+
+/** Each point against the first. */
+function efficiencies(measured: readonly Measured[]): ScalingPoint[] {
   const first = measured[0];
-  return measured.map(({ workers, imagesPerSecond }) => {
-    const expected = (first!.imagesPerSecond * workers) / first!.workers;
-    return { workers, imagesPerSecond, efficiency: rounded(imagesPerSecond / expected, 4) };
+  return measured.map((point) => {
+    const expected = (first!.imagesPerSecond * point.workers) / first!.workers;
+    return { ...point, efficiency: rounded(point.imagesPerSecond / expected, 4) };
   });
+}
+
+/** Options of the point with `count` workers (a host), plain data. */
+function pointOptions(
+  { config, configName, kind, counts, steps, warmup }: ScalingBenchOptions,
+  count: number,
+  hosts: ClusterSpec | undefined,
+): StepBenchOptions {
+  const options = { config: withThreads(config, counts), configName, devices: { kind, count }, steps, warmup };
+  return hosts ? { ...options, hosts } : options;
 }
 
 function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
@@ -69,21 +95,15 @@ function withThreads(config: RunConfig, counts: readonly number[]): RunConfig {
 
 const run = promisify(execFile);
 
-async function measure(
-  { config, configName, kind, steps, warmup }: ScalingBenchOptions,
-  count: number,
-): Promise<StepBench> {
+/** @throws DTRAIN_BENCH_FAILED (exit 10), naming `point`. */
+async function measureInProcess(options: StepBenchOptions, point: string): Promise<StepBench> {
   const entry = fileURLToPath(new URL('./bench-step-process.js', import.meta.url));
-  const options: StepBenchOptions = { config, configName, devices: { kind, count }, steps, warmup };
   try {
     const { stdout } = await run(process.execPath, [entry, JSON.stringify(options)], { maxBuffer: 2 ** 24 });
     return JSON.parse(stdout) as StepBench;
   } catch (error) {
     const { stderr, message } = error as Error & { stderr?: string };
-    throw new DtrainError(
-      'DTRAIN_BENCH_FAILED',
-      ExitCode.workerFailed,
-      `bench scaling, ${count} workers: ${stderr?.trim() || message}`,
-    );
+    const text = `bench scaling, ${point}: ${stderr?.trim() || message}`;
+    throw new DtrainError('DTRAIN_BENCH_FAILED', ExitCode.workerFailed, text);
   }
 }

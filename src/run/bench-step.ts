@@ -2,6 +2,7 @@
  * `dtrain bench step`: how long a training step takes, by phases, on this machine.
  * Warm-up is not timed; every step ends with the update, which on CPUs is complete when the call returns.
  */
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
 import { nowSeconds, secondsSinceStart } from '../core/clock.js';
 import { PHASES, type PhaseSeconds } from '../core/events.js';
@@ -18,6 +19,8 @@ export interface StepBenchOptions {
   readonly steps: number;
   readonly warmup: number;
   readonly say?: (line: string) => void;
+  /** Where this host is one of several. */
+  readonly hosts?: ClusterSpec;
 }
 
 export interface StepBench {
@@ -52,6 +55,7 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
     const begun = nowSeconds();
     const { phaseSeconds } = await coordinator.runSegment(1 + warmup, 1 + warmup + steps);
     const wallSeconds = nowSeconds() - begun;
+    await assembly.hosts?.leave();
     const stepSeconds = secondsOfSteps(phaseSeconds, wallSeconds);
     const { globalBatch, precision } = config.train;
     const rates = spread(stepSeconds.map((seconds) => globalBatch / seconds));
@@ -59,7 +63,7 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
       bench: 'step',
       config: configName,
       devices: assembly.devices.kind,
-      workers: assembly.devices.names.length,
+      workers: assembly.batch.world,
       globalBatch,
       precision,
       steps,
@@ -70,7 +74,10 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
       startSeconds: rounded(startSeconds, 3),
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     };
+  } catch (error) {
+    throw (await assembly.hosts?.named(error)) ?? error;
   } finally {
+    await assembly.hosts?.abort('the bench has ended');
     await assembly.pool.close();
   }
 }

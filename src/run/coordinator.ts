@@ -65,10 +65,14 @@ export class Coordinator {
     return this.#merged(step, segment, reports, seconds, carried);
   }
 
-  /** Watches the ranks until it is disposed. */
-  watchdog(): Watchdog {
-    const { arena, config } = this.#assembly;
-    return new Watchdog(arena, limitsOf(config.allReduce.timeoutSeconds), this.#firstStep ?? 1);
+  /** Watches the ranks, and hears of a lost host, until it is disposed. */
+  watchdog(): Disposable & { readonly alarm: Promise<never> } {
+    const { arena, config, hosts } = this.#assembly;
+    const watchdog = new Watchdog(arena, limitsOf(config.allReduce.timeoutSeconds), this.#firstStep ?? 1);
+    if (!hosts) return watchdog;
+    const alarm = Promise.race([watchdog.alarm, hosts.alarm]);
+    alarm.catch(() => undefined); // may come when nobody waits any more
+    return { alarm, [Symbol.dispose]: () => watchdog[Symbol.dispose]() };
   }
 
   /** The samples and rates of the steps after `step` up to and including `end`. */

@@ -6,6 +6,7 @@
  */
 import os from 'node:os';
 import { DtrainError, ExitCode } from '../core/errors.js';
+import type { ClusterPlace } from '../tensorflow/host-cluster.js';
 import { type Library, openLibrary } from '../tensorflow/library.js';
 import { createRuntime, type Device, type Runtime } from '../tensorflow/runtime.js';
 
@@ -35,15 +36,17 @@ export interface DeviceOptions {
   readonly defaultWorkers: number;
   readonly threadsPerDevice: (workers: number) => number;
   readonly explicitPlacement?: boolean;
+  /** Where this host is one of several. */
+  readonly cluster?: ClusterPlace | undefined;
 }
 
 /**
  * Loads the library, makes the process's context and names the ranks' devices.
- * @throws DTRAIN_LIBRARY_MISSING, DTRAIN_TOO_FEW_GPUS (exit 4).
+ * @throws DTRAIN_LIBRARY_MISSING, DTRAIN_TOO_FEW_GPUS, DTRAIN_PORT (exit 4).
  */
 export function openDevices(options: DeviceOptions): RunDevices {
-  const { request, command, threadsPerDevice, explicitPlacement = false } = options;
-  const library = openLibrary();
+  const { request, command, threadsPerDevice, explicitPlacement = false, cluster } = options;
+  const library = openLibrary(cluster?.addresses);
   if (request?.kind === 'gpu' && library.variant === 'cpu') throw onlyCpuLibrary(request.count, command);
   const workers = request?.count ?? options.defaultWorkers;
   const cpuDevices = request?.kind === 'gpu' ? 1 : workers;
@@ -52,6 +55,7 @@ export function openDevices(options: DeviceOptions): RunDevices {
     threadsPerDevice: threadsPerDevice(workers),
     explicitPlacement,
     verbose: library.verbose,
+    cluster,
   });
   const gpus = runtime.devices.filter(({ kind }) => kind === 'gpu');
   const kind = request?.kind ?? (gpus.length > 0 ? 'gpu' : 'cpu');

@@ -1,5 +1,6 @@
 /** `dtrain eval`: the exact accuracy of a checkpoint, in all and per class. */
 import { loadConfig } from '../config/load.js';
+import { internalError } from '../core/errors.js';
 import type { EvaluationEvent } from '../core/events.js';
 import { openCheckpoint, readWeights } from '../train/checkpoint.js';
 import { assemble } from './assemble.js';
@@ -29,6 +30,7 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
   const assembly = await assemble({ config, devices, command, say, weights });
   try {
     const result = await evaluateOnRanks(assembly.pool, assembly.data);
+    if (result === undefined) throw internalError('an evaluation that nobody stopped was cut short.');
     const { step, epoch } = opened.state;
     return { event: 'evaluation', step, epoch, ...result, classes: assembly.data.classes };
   } finally {

@@ -1,5 +1,6 @@
 /** Exact evaluation over all ranks: every test image once, sums by index, so that the figures do not depend on the number of ranks. */
 import type { DataSet } from '../data/data-set.js';
+import type { HostLink } from './host-link.js';
 import type { EvaluationShare } from './protocol.js';
 import type { RankPool } from './rank-pool.js';
 
@@ -44,14 +45,38 @@ const TOP = 5;
 const CALIBRATION_BINS = 15;
 const MOST_WRONG = 12;
 
-/** `watch` may end the wait by rejecting. */
+/** Undefined where a stop was asked for meanwhile. `watch` may end the wait by rejecting. With `hosts`, each evaluates its part, and all have the result. */
 export async function evaluateOnRanks(
   pool: RankPool,
   { classes, test }: DataSet,
   watch?: Promise<never>,
-): Promise<EvaluationResult> {
-  const shares = await pool.runAll('evaluate', (rank) => ({ first: rank, stride: pool.world }), watch);
-  return merged(shares, test.labels, classes.length);
+  hosts: HostLink | null = null,
+): Promise<EvaluationResult | undefined> {
+  const first = (hosts?.rank ?? 0) * pool.world;
+  const stride = (hosts?.count ?? 1) * pool.world;
+  const own = await pool.runAll('evaluate', (rank) => ({ first: first + rank, stride }), watch);
+  const shares = hosts ? await sharesOfHosts(hosts, own, test.count) : own;
+  const numAnswers = shares.reduce((sum, { ids }) => sum + ids.length, 0);
+  return numAnswers < test.labels.length ? undefined : merged(shares, test.labels, classes.length);
+}
+
+/** Every host's shares, as one a host: four float32 an image travel, NaN where the image was another host's. */
+async function sharesOfHosts(
+  hosts: HostLink,
+  own: readonly EvaluationShare[],
+  count: number,
+): Promise<EvaluationShare[]> {
+  const values = new Float32Array(4 * count).fill(Number.NaN);
+  for (const { ids, losses, predicted, confidences, above } of own) {
+    for (const [i, id] of ids.entries()) {
+      values.set([predicted[i]!, losses[i]!, confidences[i]!, above[i]!], 4 * id);
+    }
+  }
+  return (await hosts.gather(values)).map((all) => {
+    const ids = Int32Array.from({ length: count }, (_, id) => id).filter((id) => !Number.isNaN(all[4 * id]!));
+    const pick = (offset: number) => Float32Array.from(ids, (id) => all[4 * id + offset]!);
+    return { ids, predicted: Int32Array.from(pick(0)), losses: pick(1), confidences: pick(2), above: pick(3) };
+  });
 }
 
 /** Exported for tests. @throws never; every image of `labels` must be in exactly one share. */

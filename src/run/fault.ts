@@ -8,7 +8,8 @@ import { DtrainError, ExitCode } from '../core/errors.js';
 import { PHASES, type Phase } from '../core/events.js';
 
 /**
- * throw: a JavaScript error; exit: the thread ends; stall: it never returns; nan: the rank's row becomes NaN before the reduce;
+ * throw: a JavaScript error; exit: the thread ends; stall: it never returns; nan: the rank's row becomes NaN before the reduce; inf: one
+ * value of its gradient becomes infinite;
  * abort, segv, kill: a signal ends the process; freeze: the whole process stops moving; slow: from that step on, 0.3 s longer;
  * flip: one bit of the rank's weights changes; heap: the thread's JavaScript memory runs out.
  */
@@ -17,6 +18,7 @@ export const FAULT_KINDS = [
   'exit',
   'stall',
   'nan',
+  'inf',
   'abort',
   'segv',
   'kill',

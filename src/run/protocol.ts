@@ -8,10 +8,12 @@
  *     evaluate    ────────────────▶   its share of the test set
  *     exportState ────────────────▶   writes its state into shared memory (one rank)
  *     stateHash   ────────────────▶   the hash of its state (all ranks)
+ *     joinHosts, gatherHosts, broadcastHosts, leaveHosts    of several hosts, on rank 0: where this host meets the others
  */
 import type { ArenaSpec } from '../collective/gradient-arena.js';
 import type { SerializedError } from '../core/errors.js';
 import type { RuntimeAddress } from '../tensorflow/runtime.js';
+import type { HostPlace } from '../train/host-reduce.js';
 import type { ReplicaOptions } from '../train/replica.js';
 import type { Fault } from './fault.js';
 import type { RankLimits } from './watchdog.js';
@@ -22,7 +24,9 @@ export interface Preparation {
   readonly runtime: RuntimeAddress;
   readonly arena: ArenaSpec;
   readonly limits: RankLimits;
-  readonly replica: Omit<ReplicaOptions, 'onPhase'>;
+  readonly replica: Omit<ReplicaOptions, 'onPhase' | 'hosts'>;
+  /** Whether this host is one of several; rank 0 has joined them by then. */
+  readonly severalHosts: boolean;
   readonly fault: Fault | null;
 }
 
@@ -56,6 +60,7 @@ export interface EvaluationTask {
   readonly stride: number;
 }
 
+/** Without the batches that a stop came before. */
 export interface EvaluationShare {
   /** Index of each image in the test set, its loss, predicted class, the probability of that, and how many classes are above the label. */
   readonly ids: Int32Array;
@@ -78,4 +83,18 @@ export interface RankTasks {
   exportState: { argument: { readonly state: Float32Array }; result: null };
   stateHash: { argument: null; result: string };
   close: { argument: null; result: null };
+  /** Waits for all hosts, `seconds` at most; what each brought, by rank. */
+  joinHosts: {
+    argument: {
+      readonly runtime: RuntimeAddress;
+      readonly place: HostPlace;
+      readonly facts: Int32Array;
+      readonly seconds: number;
+    };
+    result: Int32Array;
+  };
+  gatherHosts: { argument: { readonly values: Float32Array | Int32Array }; result: Float32Array | Int32Array };
+  /** `state`, in shared memory, becomes that of host 0. */
+  broadcastHosts: { argument: { readonly state: Float32Array }; result: null };
+  leaveHosts: { argument: { readonly seconds: number }; result: null };
 }

@@ -61,9 +61,14 @@ export class RankPool {
     return outcomes.map((outcome) => (outcome as { ok: true; value: Result<T> }).value);
   }
 
-  /** Runs `task` on one rank. */
-  async run<T extends TaskName>(rank: number, task: T, argument: Argument<T>): Promise<Result<T>> {
-    const outcome = await this.#outcome(rank, task, argument);
+  /** Runs `task` on one rank. `watch` may end the wait by rejecting. */
+  async run<T extends TaskName>(
+    rank: number,
+    task: T,
+    argument: Argument<T>,
+    watch?: Promise<never>,
+  ): Promise<Result<T>> {
+    const outcome = await Promise.race([this.#outcome(rank, task, argument), ...(watch ? [watch] : [])]);
     if (!outcome.ok) throw deserializeError(outcome.error);
     return outcome.value;
   }

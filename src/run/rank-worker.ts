@@ -11,6 +11,7 @@ import { RankGroup } from '../collective/rank-group.js';
 import { internalError, serializeError } from '../core/errors.js';
 import type { Phase } from '../core/events.js';
 import { attachRuntime } from '../tensorflow/runtime.js';
+import { HostReduce } from '../train/host-reduce.js';
 import { Replica } from '../train/replica.js';
 import type { Fault } from './fault.js';
 import type { EvaluationShare, Outcome, Preparation, RankTasks, Segment, SegmentReport } from './protocol.js';
@@ -25,6 +26,8 @@ interface PreparedRank {
 
 let prepared: PreparedRank | undefined;
 let isFirstStep = true;
+/** On rank 0, where this host is one of several. */
+let hosts: HostReduce | undefined;
 
 export function prepare(preparation: Preparation): Outcome<RankTasks['prepare']['result']> {
   const { rank, runtime, arena, limits, fault } = preparation;
@@ -32,7 +35,8 @@ export function prepare(preparation: Preparation): Outcome<RankTasks['prepare'][
   return guarded({ rank, group }, () => {
     if (prepared) throw internalError(`rank ${rank} was prepared twice.`);
     const onPhase = fault?.rank === rank ? (phase: Phase, step: number) => act(fault, group, phase, step) : undefined;
-    const options = { ...preparation.replica, ...(onPhase && { onPhase }) };
+    const exchange = preparation.severalHosts ? { hosts: hosts ?? null } : {};
+    const options = { ...preparation.replica, ...exchange, ...(onPhase && { onPhase }) };
     prepared = { rank, limits, group, replica: new Replica(attachRuntime(runtime), group, options), options };
     return { threadId };
   });
@@ -81,7 +85,7 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
     const predicted: number[] = [];
     const confidences: number[] = [];
     const above: number[] = [];
-    for (let start = first * batch; start < count; start += stride * batch) {
+    for (let start = first * batch; start < count && !group.stopAsked; start += stride * batch) {
       group.enter(step, 'evaluation');
       const { lossN, predictedN, confidenceN, aboveN } = replica.evaluate(start, Math.min(batch, count - start));
       for (const [i, loss] of lossN.entries()) {
@@ -119,6 +123,44 @@ export function stateHash(): Outcome<string> {
     group.enter(group.step, 'idle');
     return hash;
   });
+}
+
+export function joinHosts({ runtime, place, facts, seconds }: RankTasks['joinHosts']['argument']): Outcome<Int32Array> {
+  return asOutcome(() => {
+    hosts = new HostReduce(attachRuntime(runtime), place);
+    return hosts.gather(facts, seconds);
+  });
+}
+
+export function gatherHosts({ values }: RankTasks['gatherHosts']['argument']): Outcome<Float32Array | Int32Array> {
+  return asOutcome(() => joined().gather<Float32Array | Int32Array>(values));
+}
+
+export function broadcastHosts({ state }: RankTasks['broadcastHosts']['argument']): Outcome<null> {
+  return asOutcome(() => {
+    joined().broadcast(state);
+    return null;
+  });
+}
+
+export function leaveHosts({ seconds }: RankTasks['leaveHosts']['argument']): Outcome<null> {
+  return asOutcome(() => {
+    joined().farewell(seconds);
+    return null;
+  });
+}
+
+function joined(): HostReduce {
+  if (!hosts) throw internalError('this thread has not joined the other hosts.');
+  return hosts;
+}
+
+function asOutcome<T>(run: () => T): Outcome<T> {
+  try {
+    return { ok: true, value: run() };
+  } catch (error) {
+    return { ok: false, error: serializeError(error, {}) };
+  }
 }
 
 export function close(): Outcome<null> {
@@ -169,6 +211,7 @@ function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
   if (fault.kind === 'throw') throw new Error('fault injected by DTRAIN_FAULT');
   if (fault.kind === 'exit') process.exit(1); // in a worker thread this ends the thread
   if (fault.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  if (fault.kind === 'inf') group.row(ownShards()[0]!)[7] = Number.POSITIVE_INFINITY;
   if (fault.kind === 'nan') for (const shard of ownShards()) group.row(shard).fill(Number.NaN);
 }
 

@@ -12,7 +12,7 @@ import { printConfig } from '../config/print-config.js';
 import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { TrainEvent } from '../core/events.js';
-import { type Fs, realFs, syncPath, writeNewFile } from '../core/file-system.js';
+import { type Fs, makeFolders, realFs, syncPath, writeNewFile } from '../core/file-system.js';
 import { storageError, writeFileAtomic } from '../core/files.js';
 import { hasCheckpoints } from '../train/checkpoint.js';
 import { tidyCheckpoints } from '../train/save-checkpoint.js';
@@ -45,7 +45,7 @@ export class RunDirectory implements Disposable {
     if (!resumes && hasCheckpoints(runDir)) throw runExists(runDir);
     const checkpoints = path.join(runDir, 'checkpoints');
     try {
-      fs.mkdirSync(checkpoints, { recursive: true });
+      makeFolders(realFs, checkpoints);
     } catch (cause) {
       throw storageError(runDir, cause);
     }
@@ -125,10 +125,12 @@ export function makeRunFolder(configName: string): string {
   const time = new Date().toISOString().slice(0, 19).replace(/[-:]/g, '').replace('T', '-');
   const base = path.join('runs', `${configName}-${time}`);
   try {
-    fs.mkdirSync('runs', { recursive: true });
+    makeFolders(realFs, 'runs');
     for (let i = 1; ; i++) {
       const name = i === 1 ? base : `${base}-${i}`;
-      if (madeFolder(name)) return name;
+      if (!madeFolder(name)) continue;
+      syncPath(realFs, 'runs');
+      return name;
     }
   } catch (cause) {
     throw storageError(base, cause);

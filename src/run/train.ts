@@ -8,6 +8,8 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type RankProgress, readProgress, requestStop } from '../collective/progress.js';
 import { epochOfStep } from '../config/derive.js';
 import { printConfig } from '../config/print-config.js';
@@ -20,13 +22,14 @@ import type { OpenCheckpoint } from '../train/checkpoint.js';
 import type { RunProgress } from '../train/checkpoint-state.js';
 import { checkSpace, pointTo, type RunFacts } from '../train/save-checkpoint.js';
 import { readState } from '../train/state-transfer.js';
-import { type Assembly, assemble, type ResumedParts } from './assemble.js';
+import { type Assembly, assemble, type ResumedParts, type RunStart } from './assemble.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { type CarriedSteps, Coordinator, rounded, roundedDown } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
 import { writeDivergence } from './divergence.js';
 import { evaluateOnRanks } from './evaluation.js';
 import { endOfFinishedRun } from './finished-run.js';
+import type { HostLink } from './host-link.js';
 import {
   checkDataSet,
   checkpointToResume,
@@ -76,9 +79,13 @@ export interface TrainOptions {
   readonly onRanks?: (read: () => readonly RankProgress[]) => void;
   /** Counts restarts by a supervisor, from 1. */
   readonly life?: number;
+  /** Where this host is one of several; host 0 alone writes the run's folder. */
+  readonly hosts?: ClusterSpec | undefined;
 }
 
 const PROGRESS_MILLISECONDS = 100;
+/** How long a run that has failed waits for a save in flight, to name the last good checkpoint. */
+const LAST_SAVE_MILLISECONDS = 1000;
 const MAIN_JOB = 'quickstart';
 /** Failed saves in a row that end a run. */
 const MAX_SAVE_FAILURES = 3;
@@ -91,23 +98,24 @@ const FREE_SPACE_FACTOR = 2.2;
  */
 export async function* train(options: TrainOptions, signal?: AbortSignal): AsyncGenerator<TrainEvent, void> {
   const startedAt = nowSeconds();
-  const { configName, say = () => undefined, warn = say } = options;
+  const { configName, say = () => undefined, warn = say, hosts } = options;
   const fallBackToSynthetic = configName === MAIN_JOB;
-  const place = placeOfRun(options.resume, options);
-  using directory = await RunDirectory.open(place, warn);
-  options.onFolder?.(directory.path);
-  const opened = checkpointToResume(place, warn);
+  const place = (hosts?.rank ?? 0) === 0 ? placeOfRun(options.resume, options) : null;
+  using directory = place && (await RunDirectory.open(place, warn));
+  if (directory) options.onFolder?.(directory.path);
+  const opened = place ? checkpointToResume(place, warn) : undefined;
   const config = opened ? resumedConfig(options.config, opened, fallBackToSynthetic) : options.config;
-  if (opened) {
+  if (place && opened) {
     setLaterAside(place, opened.manifest.step, warn);
     say(`resume: going on from ${opened.folder}`);
-    const finished = endOfFinishedRun(directory.path, config, opened);
+    // Several hosts end a finished run as any other, together.
+    const finished = hosts ? undefined : endOfFinishedRun(place.path, config, opened);
     if (finished) {
-      say(`resume: ${directory.path} is finished; nothing is left to do`);
+      say(`resume: ${place.path} is finished; nothing is left to do`);
       yield* finished;
       return;
     }
-  } else if (options.resume) say('resume: no checkpoint yet: starting from the beginning');
+  } else if (place && options.resume) say('resume: no checkpoint yet: starting from the beginning');
   const assembly = await assemble({
     ...options,
     config,
@@ -115,28 +123,37 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
     command: `dtrain --config ${configName}`,
     fallBackToSynthetic,
     ...(opened && { resumed: resumedParts(opened) }),
+    start: startOf(directory, opened),
+    signal,
   });
   options.onRanks?.(() => readProgress(assembly.arena));
   const stop = () => requestStop(assembly.arena);
   signal?.addEventListener('abort', stop, { once: true });
   let run: TrainingRun | undefined;
   try {
-    checkSpace(realFs, directory.checkpoints, FREE_SPACE_FACTOR * assembly.state.byteLength);
-    directory.begin(assembly.config, opened?.state.progress.metricsBytes ?? 0);
-    const isBegun = directory.metricsBytes > 0;
-    if (opened) directory.record(checkpointEvent(directory, opened.manifest.step));
-    if (signal?.aborted) throw stoppedBefore(opened);
-    using artifacts = new RunArtifacts(directory.path, assembly, warn);
+    if (directory) {
+      checkSpace(realFs, directory.checkpoints, FREE_SPACE_FACTOR * assembly.state.byteLength);
+      directory.begin(assembly.config, opened?.state.progress.metricsBytes ?? 0);
+    }
+    const isBegun = directory !== null && directory.metricsBytes > 0;
+    if (directory && opened) directory.record(checkpointEvent(directory, opened.manifest.step));
+    if (signal?.aborted && !hosts) throw stoppedBefore(opened);
+    if (signal?.aborted) stop();
+    using artifacts = directory && new RunArtifacts(directory.path, assembly, warn);
     run = new TrainingRun({ assembly, directory, artifacts, options, startedAt, opened });
     for await (const event of run.events()) {
-      if (event.event !== 'run' || !isBegun) directory.record(event);
-      artifacts.event(event);
+      if (event.event !== 'run' || !isBegun) directory?.record(event);
+      artifacts?.event(event);
       yield event;
     }
   } catch (error) {
-    throw withLastGood(error, run?.lastGoodStep ?? opened?.manifest.step, directory.path, assembly);
+    await run?.settle();
+    const named = (await assembly.hosts?.named(error)) ?? error;
+    if (!directory) throw named;
+    throw withLastGood(named, run?.lastGoodStep ?? opened?.manifest.step, directory.path, assembly);
   } finally {
     signal?.removeEventListener('abort', stop);
+    await assembly.hosts?.abort('this run has ended');
     run?.close();
     await assembly.pool.close();
   }
@@ -144,8 +161,8 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
 
 interface RunParts {
   readonly assembly: Assembly;
-  readonly directory: RunDirectory;
-  readonly artifacts: RunArtifacts;
+  readonly directory: RunDirectory | null;
+  readonly artifacts: RunArtifacts | null;
   readonly options: TrainOptions;
   readonly startedAt: number;
   readonly opened: OpenCheckpoint | undefined;
@@ -154,13 +171,14 @@ interface RunParts {
 /** One run: what has happened so far, and the loop. */
 class TrainingRun {
   readonly #assembly: Assembly;
-  readonly #directory: RunDirectory;
-  readonly #artifacts: RunArtifacts;
+  /** Null on all hosts but the first, with all that is written. */
+  readonly #directory: RunDirectory | null;
+  readonly #artifacts: RunArtifacts | null;
   readonly #options: TrainOptions;
   readonly #startedAt: number;
   readonly #coordinator: Coordinator;
   readonly #timetable: Timetable;
-  readonly #saver: CheckpointSaver;
+  readonly #saver: CheckpointSaver | null;
   readonly #generation: number;
   #step = 0;
   #lastGoodStep: number | undefined;
@@ -183,9 +201,11 @@ class TrainingRun {
     this.#startedAt = startedAt;
     this.#coordinator = new Coordinator(assembly);
     this.#timetable = new Timetable(assembly.config, assembly.data.train.count);
-    this.#saver = new CheckpointSaver(limitsOf(assembly.config.allReduce.timeoutSeconds).firstStepSeconds);
+    const { firstStepSeconds } = limitsOf(assembly.config.allReduce.timeoutSeconds);
+    this.#saver = directory && new CheckpointSaver(firstStepSeconds);
     this.#generation = (opened?.manifest.generation ?? 0) + 1;
     if (opened) this.#goOn(opened);
+    else if (assembly.hosts && assembly.start) this.#follow(assembly.start);
   }
 
   /** Undefined where there is no checkpoint yet. */
@@ -193,8 +213,15 @@ class TrainingRun {
     return this.#lastGoodStep;
   }
 
+  /** After a failure: whether the save in flight was one. */
+  async settle(): Promise<void> {
+    if (!this.#saver) return;
+    await Promise.race([this.#saver.idle(), delay(LAST_SAVE_MILLISECONDS, undefined, { ref: false })]);
+    for (const outcome of this.#saver.take()) if ('path' in outcome) this.#lastGoodStep = outcome.step;
+  }
+
   close(): void {
-    this.#saver.close();
+    this.#saver?.close();
   }
 
   async *events(): AsyncGenerator<TrainEvent, void> {
@@ -203,13 +230,16 @@ class TrainingRun {
     if (this.#evaluationDue) yield* this.#evaluateLate();
     while (this.#step < timetable.totalSteps) {
       const stopRequested = yield* this.#segment(timetable.segmentEnd(this.#step));
-      this.#evaluationDue = timetable.evaluatesAt(this.#step) && stopRequested;
-      const isBest = timetable.evaluatesAt(this.#step) && !stopRequested ? yield* this.#evaluate() : false;
-      const isLast = stopRequested || this.#step === timetable.totalSteps;
+      const isDue = timetable.evaluatesAt(this.#step);
+      const evaluated = isDue && !stopRequested ? yield* this.#evaluate() : undefined;
+      this.#evaluationDue = isDue && evaluated === undefined;
+      const isBest = evaluated?.isBest ?? false;
+      const isLast = stopRequested || this.#evaluationDue || this.#step === timetable.totalSteps;
       if (isLast || timetable.savesAt(this.#step) || isBest) yield* this.#save(isBest);
-      if (isLast) yield* this.#finishSaves(isBest);
-      if (stopRequested && (this.#step < timetable.totalSteps || this.#evaluationDue)) throw this.#stopped();
+      if (isLast && this.#directory) yield* this.#finishSaves(isBest);
+      if (this.#evaluationDue || (stopRequested && this.#step < timetable.totalSteps)) await this.#leaveStopped();
     }
+    await this.#assembly.hosts?.leave();
     yield this.#endEvent();
   }
 
@@ -225,6 +255,16 @@ class TrainingRun {
     this.#evaluationDue = progress.evaluationDue;
   }
 
+  /** Begins where host 0 does. */
+  #follow({ step, trainingSeconds, wallSeconds, testAccuracy, bestTestAccuracy, evaluationDue }: RunStart): void {
+    this.#step = step;
+    this.#trainingSeconds = trainingSeconds;
+    this.#earlierWallSeconds = wallSeconds;
+    this.#lastAccuracy = testAccuracy;
+    this.#bestAccuracy = bestTestAccuracy;
+    this.#evaluationDue = evaluationDue;
+  }
+
   /** Runs one segment; whether the run was asked to stop. */
   async *#segment(end: number): AsyncGenerator<TrainEvent, boolean> {
     const timer = setInterval(() => this.#showProgress(), PROGRESS_MILLISECONDS);
@@ -235,60 +275,65 @@ class TrainingRun {
       const { event, step, seconds, stopRequested, losses, corrects } = result;
       this.#step = step;
       this.#trainingSeconds += seconds;
-      this.#metricsBytes = this.#directory.metricsBytes;
+      this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
       const before = this.#carried;
       const isWhole = step === end;
       this.#carried = isWhole
         ? { losses: [], corrects: [] }
         : { losses: [...before.losses, ...losses], corrects: [...before.corrects, ...corrects] };
       yield event;
-      if (isWhole) this.#metricsBytes = this.#directory.metricsBytes;
+      if (isWhole) this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
       return stopRequested;
     } finally {
       clearInterval(timer);
     }
   }
 
-  /** Evaluates; whether this is the best accuracy so far. */
-  async *#evaluate(): AsyncGenerator<EvaluationEvent, boolean> {
-    const { pool, data } = this.#assembly;
+  /** Evaluates; whether this is the best accuracy so far. Undefined where a stop was asked for meanwhile, on any host. */
+  async *#evaluate(): AsyncGenerator<EvaluationEvent, { readonly isBest: boolean } | undefined> {
+    const { pool, data, hosts } = this.#assembly;
     using watchdog = this.#coordinator.watchdog();
-    const result = await evaluateOnRanks(pool, data, watchdog.alarm);
+    const result = await evaluateOnRanks(pool, data, watchdog.alarm, hosts);
+    if (result === undefined) return undefined;
     const { testLoss, testAccuracy, images } = result;
     const isBest = this.#bestAccuracy === null || testAccuracy > this.#bestAccuracy;
     this.#lastAccuracy = testAccuracy;
     if (isBest) this.#bestAccuracy = testAccuracy;
     const epoch = this.#timetable.epochsAfter(this.#step);
-    this.#artifacts.evaluation(this.#step, epoch, result);
+    this.#artifacts?.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
-    this.#metricsBytes = this.#directory.metricsBytes;
-    return isBest;
+    this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
+    return { isBest };
   }
 
   /** The evaluation of the checkpoint that the run was stopped at. */
   async *#evaluateLate(): AsyncGenerator<TrainEvent, void> {
-    if (yield* this.#evaluate()) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
+    const evaluated = yield* this.#evaluate();
+    if (evaluated === undefined) return this.#leaveStopped();
+    if (evaluated.isBest && this.#directory) pointTo(realFs, this.#directory.checkpoints, 'best', `step-${this.#step}`);
     this.#evaluationDue = false;
   }
 
-  /** Begins to save rank 0's state, after all ranks have shown that theirs is the same. */
+  /** Begins to save rank 0's state, after all ranks of all hosts have shown that theirs is the same. Only host 0 writes. */
   async *#save(isBest: boolean): AsyncGenerator<CheckpointEvent, void> {
-    const { pool, state } = this.#assembly;
-    await this.#saver.idle();
+    const { pool, state, hosts } = this.#assembly;
+    await this.#saver?.idle();
     yield* this.#savesSoFar();
     using watchdog = this.#coordinator.watchdog();
-    const hashes = await pool.runAll('stateHash', () => null, watchdog.alarm);
+    const own = await pool.runAll('stateHash', () => null, watchdog.alarm);
+    const hashes = hosts ? await hashesOfHosts(hosts, own) : own;
     const differing = hashes.flatMap((hash, rank) => (hash === hashes[0] ? [] : [rank]));
     if (differing.length > 0) throw replicasDiffer(this.#step, differing);
+    if (!this.#directory) return;
     await Promise.race([pool.run(0, 'exportState', { state }), watchdog.alarm]);
     this.#beginSave(isBest);
   }
 
   #beginSave(isBest: boolean): void {
     const { state, recorded, model, data, config } = this.#assembly;
-    const { checkpoints, lock, metricsFile } = this.#directory;
+    const { checkpoints, lock, metricsFile } = this.#directory!;
     const { name, parameters, statistics } = model;
-    this.#saver.begin({
+    this.#saver!.begin({
       checkpoints,
       model: { name, parameters, statistics },
       layout: recorded.program.layout,
@@ -314,11 +359,11 @@ class TrainingRun {
 
   /** Tells of the saves that have ended. @throws where too many failed in a row, or going on makes no sense. */
   *#savesSoFar(): Generator<CheckpointEvent, void> {
-    for (const outcome of this.#saver.take()) {
+    for (const outcome of this.#saver?.take() ?? []) {
       if ('path' in outcome) {
         this.#saveFailures = 0;
         this.#lastGoodStep = outcome.step;
-        yield checkpointEvent(this.#directory, outcome.step);
+        yield checkpointEvent(this.#directory!, outcome.step);
         continue;
       }
       const { error, step } = outcome;
@@ -332,23 +377,23 @@ class TrainingRun {
 
   /** Waits for the last save; one that fails is tried once more, into new files. */
   async *#finishSaves(isBest: boolean): AsyncGenerator<CheckpointEvent, void> {
-    await this.#saver.idle();
+    await this.#saver?.idle();
     yield* this.#savesSoFar();
     if (this.#lastGoodStep === this.#step) return;
     this.#beginSave(isBest);
     this.#saveFailures = MAX_SAVE_FAILURES;
-    await this.#saver.idle();
+    await this.#saver?.idle();
     yield* this.#savesSoFar();
   }
 
   #runEvent(): RunStartEvent {
-    const { config, devices, model, data } = this.#assembly;
+    const { config, devices, model, data, batch } = this.#assembly;
     return {
       event: 'run',
-      runDir: this.#directory.path,
+      runDir: this.#runDir,
       version: packageVersion(),
       devices: devices.names,
-      workers: devices.names.length,
+      workers: batch.world,
       globalBatch: config.train.globalBatch,
       parameters: model.numParameters,
       normalization: data.normalization,
@@ -386,7 +431,7 @@ class TrainingRun {
   #facts(): RunFacts {
     const { batch, config, data, devices } = this.#assembly;
     return {
-      run: path.basename(path.resolve(this.#directory.path)),
+      run: path.basename(path.resolve(this.#runDir)),
       generation: this.#generation,
       world: batch.world,
       shards: batch.shards,
@@ -428,10 +473,29 @@ class TrainingRun {
     return roundedDown(epochOfStep(this.#step, config.train.globalBatch, data.train.count), 4);
   }
 
+  /** Of several hosts, the folder on host 0. */
+  get #runDir(): string {
+    return this.#directory?.path ?? this.#assembly.start?.runDir ?? '';
+  }
+
+  /** Ends a run that was stopped, together with the other hosts. @throws DTRAIN_STOPPED. */
+  async #leaveStopped(): Promise<never> {
+    await this.#assembly.hosts?.leave();
+    throw this.#stopped();
+  }
+
   #stopped(): DtrainError {
-    const text = `stopped on request after step ${this.#step}; the checkpoint is ${this.#directory.checkpoints}/step-${this.#step}.`;
+    const text = `stopped on request after step ${this.#step}; the checkpoint is ${this.#runDir}/checkpoints/step-${this.#step}.`;
     return new DtrainError('DTRAIN_STOPPED', ExitCode.stopped, text, { step: this.#step });
   }
+}
+
+/** What host 0 tells the others. */
+function startOf(directory: RunDirectory | null, opened: OpenCheckpoint | undefined): RunStart {
+  const { step = 0, testAccuracy = null, bestTestAccuracy = null, progress } = opened?.state ?? {};
+  const { trainingSeconds = 0, wallSeconds = 0, evaluationDue = false } = progress ?? {};
+  const runDir = directory?.path ?? '';
+  return { runDir, step, trainingSeconds, wallSeconds, testAccuracy, bestTestAccuracy, evaluationDue };
 }
 
 function checkpointEvent({ checkpoints }: RunDirectory, step: number): CheckpointEvent {
@@ -449,6 +513,17 @@ function resumedParts(opened: OpenCheckpoint): ResumedParts {
   };
 }
 
+/** SHA-256 in hexadecimal of each rank of each host, in order. */
+async function hashesOfHosts(hosts: HostLink, own: readonly string[]): Promise<string[]> {
+  const words = own.map((hash) => Buffer.from(hash, 'hex'));
+  const bytes = Uint8Array.from(Buffer.concat(words));
+  const gathered = await hosts.gather(new Int32Array(bytes.buffer));
+  return gathered.flatMap((values) => {
+    const text = Buffer.from(values.buffer, values.byteOffset, values.byteLength).toString('hex');
+    return own.map((hash, rank) => text.slice(rank * hash.length, (rank + 1) * hash.length));
+  });
+}
+
 function stoppedBefore(opened: OpenCheckpoint | undefined): DtrainError {
   const nothing = 'before the first step; nothing was saved, and --resume starts from the beginning';
   const where = opened === undefined ? nothing : `before a step; the checkpoint is ${opened.folder}`;
@@ -461,6 +536,7 @@ const NEEDS_LAST_GOOD: readonly ExitCode[] = [
   ExitCode.outOfMemory,
   ExitCode.workerFailed,
   ExitCode.hang,
+  ExitCode.hostLost,
 ];
 
 /** The error with what is safe: the last good checkpoint. */

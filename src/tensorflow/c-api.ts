@@ -130,6 +130,22 @@ export interface CApi {
   TF_DeleteFunction(fn: Pointer): void;
 }
 
+/** The functions of several hosts, which a run on one host never looks up. */
+export interface CollectiveApi {
+  TFE_EnableCollectiveOps(context: Pointer, serverDef: Uint8Array, bytes: number, status: Pointer): void;
+  TFE_AbortCollectiveOps(context: Pointer, status: Pointer): void;
+  TF_SetStatus(status: Pointer, code: number, message: string): void;
+  TF_DeleteStatus(status: Pointer): void;
+  /** Asks another host, on a thread of libuv's pool; `done` is called on this thread when it has answered or the time is over. */
+  checkPeerHealth(context: Pointer, task: string, milliseconds: number, status: Pointer, done: () => void): void;
+}
+
+const COLLECTIVE_PROTOTYPES = `
+  void TFE_EnableCollectiveOps(void*, const void*, size_t, void*); void TFE_AbortCollectiveOps(void*, void*);
+  void TF_SetStatus(void*, int, const char*); void TF_DeleteStatus(void*);
+  void TFE_CollectiveOpsCheckPeerHealth(void*, const char*, int64_t, void*);
+`;
+
 /** The same functions as C declares them: koffi parses these. */
 const PROTOTYPES = `
   const char* TF_Version(); void* TF_NewStatus(); int TF_GetCode(void*); const char* TF_Message(void*);
@@ -183,6 +199,8 @@ const STACK_BYTES = 16 * 2 ** 20;
 /** TensorFlow's functions, and the few of libc that move bytes between it and JavaScript. */
 export interface Native {
   readonly c: CApi;
+  /** Looks up what several hosts need. @throws DTRAIN_LIBRARY_UNUSABLE (exit 4). */
+  readonly collectives: () => CollectiveApi;
   /** Copies `bytes` bytes between TensorFlow's memory and an array of ours, either way. */
   readonly copyBytes: (target: Pointer | ArrayBufferView, source: Pointer | ArrayBufferView, bytes: number) => void;
   /** A C function that does nothing, as the deallocator of memory that is ours. A JavaScript one could deadlock. */
@@ -200,20 +218,31 @@ export function openNative(libraryPath: string, verbose = false): Native {
   else withoutStderr(libc, () => pin(libc, libraryPath));
   const library = koffi.load(libraryPath);
   defineOutputStruct();
-  const functions = PROTOTYPES.match(/\w[^;(]*\([^)]*\)/g)!.map((prototype) => {
-    const name = /(\w+)\(/.exec(prototype)![1]!;
-    try {
-      return [name, library.func(prototype.replace(/\s+/g, ' '))];
-    } catch (cause) {
-      throw unusable(libraryPath, `it has no function ${name}`, cause);
-    }
-  });
+  let collectives: CollectiveApi | undefined;
   return {
-    c: Object.fromEntries(functions) as CApi,
+    c: lookUp(library, PROTOTYPES, libraryPath) as unknown as CApi,
+    collectives: () => (collectives ??= lookUpCollectives(library, libraryPath)),
     copyBytes: libc.func('void* memcpy(void*, const void*, size_t)') as unknown as Native['copyBytes'],
     doNothing: libc.symbol('getppid', 'void') as unknown as Pointer,
     addressOf: (array) => koffi.address(array),
   };
+}
+
+function lookUpCollectives(library: Library, libraryPath: string): CollectiveApi {
+  const { TFE_CollectiveOpsCheckPeerHealth: check, ...rest } = lookUp(library, COLLECTIVE_PROTOTYPES, libraryPath);
+  return { ...rest, checkPeerHealth: check!.async } as unknown as CollectiveApi;
+}
+
+function lookUp(library: Library, prototypes: string, libraryPath: string): Record<string, NativeFunction> {
+  const functions = prototypes.match(/\w[^;(]*\([^)]*\)/g)!.map((prototype) => {
+    const name = /(\w+)\(/.exec(prototype)![1]!;
+    try {
+      return [name, library.func(prototype.replace(/\s+/g, ' '))] as const;
+    } catch (cause) {
+      throw unusable(libraryPath, `it has no function ${name}`, cause);
+    }
+  });
+  return Object.fromEntries(functions);
 }
 
 /** Loads another library by its path so that TensorFlow finds it by its name later; the loader's reason when that fails, else undefined. */
@@ -222,6 +251,7 @@ export function preload(libraryPath: string): string | undefined {
 }
 
 type Library = ReturnType<typeof koffi.load>;
+type NativeFunction = ReturnType<Library['func']>;
 
 /** libc, with stacks enlarged for what this thread will call: koffi takes that setting only before its first library. */
 function openLibc(): Library {

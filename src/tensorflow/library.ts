@@ -15,14 +15,15 @@ export interface Library extends FoundLibrary {
 }
 
 /**
- * The library to use, with the environment ready for it.
+ * The library to use, with the environment ready for it. `peers` are the addresses of several hosts: no proxy comes between them.
  * @throws DTRAIN_LIBRARY_MISSING (exit 4).
  */
-export function openLibrary(): Library {
+export function openLibrary(peers: readonly string[] = []): Library {
   const library = findLibrary(process.env);
   const verbose = Boolean(process.env['DTRAIN_DEBUG']);
   setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
   setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  if (peers.length > 0) setDefault('no_grpc_proxy', peers.map((address) => address.replace(/:\d+$/, '')).join(','));
   if (library.variant === 'gpu') preloadCuda(library.path);
   return { ...library, verbose };
 }

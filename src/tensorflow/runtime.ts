@@ -8,6 +8,7 @@
  */
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { type CApi, type Native, openNative, type Pointer } from './c-api.js';
+import { type ClusterPlace, clusterFields, joinCluster } from './host-cluster.js';
 import { TENSORFLOW_VERSION } from './install-manifest.js';
 import { field, message } from './protobuf.js';
 import { Status } from './status.js';
@@ -44,13 +45,15 @@ export interface RuntimeOptions {
   readonly maxGpus?: number;
   /** Let TensorFlow's own lines through to standard error. */
   readonly verbose?: boolean;
+  /** This process's place among several hosts: it opens a port. Absent: no port is opened. */
+  readonly cluster?: ClusterPlace | undefined;
 }
 
 const EXPLICIT_PLACEMENT = 0;
 
 /**
  * Makes the process's context.
- * @throws DTRAIN_LIBRARY_UNUSABLE (exit 4), DTRAIN_TENSORFLOW (exit 10).
+ * @throws DTRAIN_LIBRARY_UNUSABLE, DTRAIN_PORT (exit 4), DTRAIN_TENSORFLOW (exit 10).
  */
 export function createRuntime(libraryPath: string, options: RuntimeOptions): Runtime {
   const native = openNative(libraryPath, options.verbose);
@@ -65,6 +68,7 @@ export function createRuntime(libraryPath: string, options: RuntimeOptions): Run
   const context = c.TFE_NewContext(contextOptions, status.pointer);
   c.TFE_DeleteContextOptions(contextOptions);
   status.check(() => 'TFE_NewContext');
+  if (options.cluster) joinCluster({ native, status, context }, config, options.cluster);
   return { native, c, status, context, devices: listDevices(c, status, context) };
 }
 
@@ -90,7 +94,7 @@ function checkVersion(libraryPath: string, version: string): void {
 }
 
 /** ConfigProto: device_count 1, intra_op 2, inter_op 5, gpu_options 6 {allow_growth 4}. */
-function configProto({ cpuDevices, threadsPerDevice, maxGpus }: RuntimeOptions): Buffer {
+function configProto({ cpuDevices, threadsPerDevice, maxGpus, cluster }: RuntimeOptions): Buffer {
   const deviceCount = (kind: string, count: number) => field(1, message(field(1, kind), field(2, count)));
   return message(
     deviceCount('CPU', cpuDevices),
@@ -98,6 +102,7 @@ function configProto({ cpuDevices, threadsPerDevice, maxGpus }: RuntimeOptions):
     field(2, threadsPerDevice),
     field(5, Math.max(1, cpuDevices)),
     field(6, field(4, 1)),
+    ...(cluster ? clusterFields(cluster) : []),
   );
 }
 

@@ -74,6 +74,23 @@ export class TensorHandle {
     return target;
   }
 
+  /** Copies the tensor, cut into equal rows, into `rows`; waits for the device. */
+  readRowsInto(rows: readonly ArrayBufferView[]): void {
+    const { c, status, native } = this.#runtime;
+    const tensor = c.TFE_TensorHandleResolve(this.pointer, status.pointer);
+    status.check(() => 'TFE_TensorHandleResolve');
+    const data = c.TF_TensorData(tensor);
+    const bytes = Number(c.TF_TensorByteSize(tensor));
+    const fits = bytes === rows.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    let at = 0;
+    for (const row of fits ? rows : []) {
+      native.copyBytes(row, data + BigInt(at), row.byteLength);
+      at += row.byteLength;
+    }
+    c.TF_DeleteTensor(tensor);
+    if (!fits) throw internalError(`a tensor of ${bytes} bytes was read into ${rows.length} rows of another size`);
+  }
+
   /** The elements as a new array of the fitting class. */
   read(): Values {
     const size = sizeOf(this.shape);

@@ -21,6 +21,7 @@ import type { Model } from '../model/catalogue.js';
 import { fromTorch, type Weights } from '../model/torch-layout.js';
 import { type CheckpointState, decodeCheckpointState } from './checkpoint-state.js';
 import { damaged, decodeManifest, MANIFEST_FILE, MAX_MANIFEST_BYTES, type Manifest, sha256 } from './manifest.js';
+import { stepFolders } from './step-folders.js';
 
 export const CHECKPOINT_FILES = [
   'weights.safetensors',
@@ -67,13 +68,6 @@ export function readManifest(fs: Fs, folder: string): Manifest {
   if (entry?.kind !== 'file') throw damaged(folder, 'it has no manifest.json');
   if (entry.bytes > MAX_MANIFEST_BYTES) throw damaged(file, `${entry.bytes} bytes`);
   return decodeManifest(readFile(fs, file), file);
-}
-
-/** `step-N` folders, oldest first. */
-export function stepFolders(fs: Fs, checkpoints: string): string[] {
-  if (fs.entry(checkpoints)?.kind !== 'folder') return [];
-  const names = fs.list(checkpoints).filter((name) => /^step-\d{1,15}$/.test(name));
-  return names.sort((a, b) => Number(a.slice(5)) - Number(b.slice(5)));
 }
 
 /** Whether a run folder holds a checkpoint. */

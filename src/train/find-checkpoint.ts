@@ -8,7 +8,8 @@ import { randomUUID } from 'node:crypto';
 import path from 'node:path';
 import { DtrainError } from '../core/errors.js';
 import { type Fs, realFs, syncPath } from '../core/file-system.js';
-import { type OpenCheckpoint, openCheckpoint, readManifest, stepFolders } from './checkpoint.js';
+import { type OpenCheckpoint, openCheckpoint, readManifest } from './checkpoint.js';
+import { stepFolders } from './step-folders.js';
 
 /**
  * Undefined where the run has none that can be used. Under the run's lock; `warn` takes a line about one that was passed over.

@@ -80,9 +80,13 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   }
   const value = parsed(bytes);
   if (!isObject(value) || value['magic'] !== MAGIC) throw damaged(where, `expected a manifest of ${MAGIC}`);
-  if (value['formatVersion'] !== FORMAT_VERSION) throw otherVersion(where, value['formatVersion']);
   const { hash, ...rest } = value;
-  if (hash !== sha256(canonical(rest))) throw damaged(where, 'its own SHA-256 does not hold');
+  const { formatVersion } = rest;
+  // The first format had no hash; those after this one are to keep it, so that a changed version is damage and no other version.
+  const isFirst = formatVersion === 1 && hash === undefined;
+  const isWhole = hash === sha256(canonical(rest)) && Buffer.from(`${canonical(value)}\n`).equals(bytes);
+  if (!isFirst && !isWhole) throw damaged(where, 'its own SHA-256 does not hold');
+  if (formatVersion !== FORMAT_VERSION) throw otherVersion(where, formatVersion);
   const problem = problemOf(rest);
   if (problem !== undefined) throw damaged(where, problem);
   return rest as unknown as Manifest;

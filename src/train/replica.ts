@@ -25,6 +25,7 @@ import { type Execution, execute } from '../tensorflow/execute.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { type TensorHandle, tensorFrom, tensorOver } from '../tensorflow/tensor-handle.js';
 import { Variable } from '../tensorflow/variable.js';
+import type { HostReduce } from './host-reduce.js';
 import { PhaseClock } from './phase-clock.js';
 import { type StateViews, stateViews } from './replica-state.js';
 import type { StepProgram } from './step-program.js';
@@ -48,6 +49,8 @@ export interface ReplicaOptions {
   /** This rank's logical shards: from `first` up to and without `end`. */
   readonly shards: { readonly first: number; readonly end: number };
   readonly augmentation: AugmentationOptions;
+  /** Where this host is one of several: the exchange with the others, on the first rank; null on the other ranks. Absent on one host. */
+  readonly hosts?: HostReduce | null;
   /** Called before each phase: where tests make a rank fail. */
   readonly onPhase?: (phase: Phase, step: number) => void;
 }
@@ -118,7 +121,9 @@ export class Replica {
       : [];
     this.#trainSplit = this.#split(train);
     this.#testSplit = this.#split(test);
-    this.#meanRow = this.#owned.use(tensorOver(runtime, device, group.result, [layout.length]));
+    this.#meanRow = this.#owned.use(
+      tensorOver(runtime, device, group.result.subarray(0, layout.length), [layout.length]),
+    );
     const n = program.shardBatch;
     this.#draws = makeDraws(n);
   }
@@ -128,9 +133,9 @@ export class Replica {
     using feeds = new Scope();
     const feed = this.#phase('feed', batch, () => this.#feed(batch, feeds));
     this.#phase('compute', batch, () => this.#compute(feed));
-    this.#phase('reduce', batch, () => this.#reduce());
+    this.#phase('reduce', batch, () => this.#reduce(batch));
     this.#phase('update', batch, () => this.#update(batch));
-    return this.#phase('report', batch, () => this.#report(batch));
+    return this.#phase('report', batch, () => this.#report());
   }
 
   /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
@@ -169,13 +174,24 @@ export class Replica {
       const attributes = program.xla ? XLA : [];
       const [output] = this.#run({ name: program.compute, inputs, attributes, numOutputs: 1 });
       using row = output!;
-      row.readInto(this.#group.row(shards.first + i));
+      row.readInto(this.#group.row(shards.first + i).subarray(0, program.layout.length));
     }
   }
 
-  /** The mean row over all shards of all ranks. */
-  #reduce(): void {
-    this.#group.allReduceMean();
+  /**
+   * The mean row over all shards of all ranks of all hosts. Where a value of it is not finite, all of them stop before their weights change.
+   * A request to stop travels in its last element, so that all hosts see it alike.
+   */
+  #reduce({ step }: StepBatch): void {
+    const { hosts, program } = this.#options;
+    const group = this.#group;
+    if (!hosts) group.allReduceMean();
+    else
+      group.allReduceMean((hostSum, hostRows) => {
+        hostSum[hostSum.length - 1] = group.stopRequested ? 1 : 0;
+        hosts.exchange(hostSum, hostRows);
+      });
+    if (!group.resultIsFinite) throw diverged(step, group.result[program.layout.loss]!);
   }
 
   /** The optimizer's step from the mean row, in place. */
@@ -190,12 +206,12 @@ export class Replica {
     this.#run({ name: program.update, inputs, numOutputs: 0 });
   }
 
-  /** Loss and accuracy of the global batch; all ranks see the same, so all of them stop where it is not finite. */
-  #report({ step }: StepBatch): StepReport {
+  /** Loss and accuracy of the global batch: the same in every rank. */
+  #report(): StepReport {
     const { layout } = this.#options.program;
-    const loss = this.#group.result[layout.loss]!;
-    if (!Number.isFinite(loss)) throw diverged(step, loss);
-    return { loss, correct: this.#group.result[layout.correct]!, stopRequested: this.#group.stopRequested };
+    const { result } = this.#group;
+    const stopRequested = this.#options.hosts === undefined ? this.#group.stopRequested : result.at(-1)! > 0;
+    return { loss: result[layout.loss]!, correct: result[layout.correct]!, stopRequested };
   }
 
   /** What became of the test images `first` to `first + count`, at most a whole evaluation batch. */
@@ -322,6 +338,9 @@ function placed(error: unknown, place: { rank: number; step: number; phase: Phas
 }
 
 function diverged(step: number, loss: number): DtrainError {
-  const message = `step ${step}: the loss is ${loss}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
+  const what = Number.isFinite(loss)
+    ? `the mean gradient is not finite, the loss still is (${loss})`
+    : `the loss is ${loss}`;
+  const message = `step ${step}: ${what}: training has diverged. Lower schedule.learningRate, or add schedule.warmupEpochs.`;
   return new DtrainError('DTRAIN_DIVERGED', ExitCode.diverged, message, { step });
 }

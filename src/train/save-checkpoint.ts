@@ -6,7 +6,8 @@
  *   3 manifest, sync it, sync the folder     6 on an error: the temporary folder is removed, all else stays
  *
  * Idea: every step goes through an Fs, and tests make each the last one. Any thread.
- * Must stay true: what is listed as step-N is complete and durable; it is never changed; removing begins with a rename to `.trash-…`.
+ * Must stay true: what is listed as step-N is complete and durable; it is never changed; removing begins with a rename to
+ * `.trash-…`, which is synced.
  */
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
@@ -16,14 +17,7 @@ import { storageError } from '../core/files.js';
 import { encodeSafetensors, type StoredTensor } from '../core/safetensors.js';
 import type { Model } from '../model/catalogue.js';
 import { toTorch, type Weights } from '../model/torch-layout.js';
-import {
-  CHECKPOINT_FILES,
-  type CheckpointFile,
-  crcOf,
-  openCheckpoint,
-  readManifest,
-  stepFolders,
-} from './checkpoint.js';
+import { CHECKPOINT_FILES, type CheckpointFile, crcOf, openCheckpoint, readManifest } from './checkpoint.js';
 import { type CheckpointState, encodeCheckpointState } from './checkpoint-state.js';
 import {
   encodeManifest,
@@ -34,6 +28,7 @@ import {
   sha256,
   type TensorFacts,
 } from './manifest.js';
+import { stepFolders } from './step-folders.js';
 
 /** What is written of a model: its names and shapes. Plain data. */
 export type ModelNames = Pick<Model, 'name' | 'parameters' | 'statistics'>;
@@ -106,6 +101,7 @@ export function saveCheckpoint(options: SaveOptions): string {
     for (const [file, content] of files) writeNewFile(fs, path.join(temporary, file), content);
     syncPath(fs, temporary);
     checkLock(fs, lock);
+    if (fs.entry(folder) !== undefined) setAsideUndurable(fs, folder);
     fs.rename(temporary, folder);
     syncPath(fs, checkpoints);
   } catch (cause) {
@@ -115,6 +111,11 @@ export function saveCheckpoint(options: SaveOptions): string {
   pointTo(fs, checkpoints, 'last', name);
   if (isBest) pointTo(fs, checkpoints, 'best', name);
   return folder;
+}
+
+/** A save of this step whose last sync failed: nobody was told of it, and whether it is durable nobody knows. */
+function setAsideUndurable(fs: Fs, folder: string): void {
+  fs.rename(folder, path.join(path.dirname(folder), `.trash-${path.basename(folder)}-${randomUUID()}`));
 }
 
 /** Replaces the link `name` in one step; it is only a hint, so a failure is none of the checkpoint. */
@@ -139,15 +140,19 @@ export function removeOldCheckpoints(checkpoints: string, keep: number, fs: Fs =
   const kept = names.slice(-keep);
   if (keep === 1) openCheckpoint(path.join(checkpoints, kept[0]!), fs);
   const best = linkTarget(fs, path.join(checkpoints, 'best'));
-  for (const name of names.slice(0, -keep)) {
-    if (name === best) continue;
-    const trash = path.join(checkpoints, `.trash-${name}-${randomUUID()}`);
-    try {
+  const trashes: string[] = [];
+  try {
+    for (const name of names.slice(0, -keep)) {
+      if (name === best) continue;
+      const trash = path.join(checkpoints, `.trash-${name}-${randomUUID()}`);
       fs.rename(path.join(checkpoints, name), trash);
-      fs.remove(trash);
-    } catch {
-      // still there, or half removed and no longer listed: the next start removes it
+      trashes.push(trash);
     }
+    if (trashes.length === 0) return;
+    syncPath(fs, checkpoints); // no disk may lose a file of a checkpoint before it forgets its name
+    for (const trash of trashes) fs.remove(trash);
+  } catch {
+    // still there, or half removed and no longer listed: the next start removes it
   }
 }
 

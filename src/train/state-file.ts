@@ -37,9 +37,15 @@ export function encodeState(state: StateValue): Uint8Array {
   return packr.pack(state);
 }
 
-/** Throws an Error that says what is wrong; the caller knows the file and what to do. */
+/** Throws an Error that says what is wrong; the caller knows the file and what to do. Nothing of the file enters its message. */
 export function decodeState(bytes: Uint8Array): StateValue {
-  return plain(unpackr.unpack(bytes));
+  let value: unknown;
+  try {
+    value = unpackr.unpack(bytes);
+  } catch (cause) {
+    throw new Error('it is no msgpack of plain data', { cause });
+  }
+  return plain(value);
 }
 
 function plain(value: unknown): StateValue {
@@ -51,7 +57,7 @@ function plain(value: unknown): StateValue {
   if (Array.isArray(value)) return value.map(plain);
   if (value instanceof Map) {
     const entries = [...value].map(([key, inner]): [string, StateValue] => {
-      if (typeof key !== 'string' || key === '__proto__') throw new Error(`key ${String(key)}`);
+      if (typeof key !== 'string' || key === '__proto__') throw new Error('a key that is no plain text');
       return [key, plain(inner)];
     });
     return Object.fromEntries(entries);

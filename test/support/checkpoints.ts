@@ -14,6 +14,15 @@ export const SMALL_MODEL: ModelNames = {
   statistics: [{ name: 'bn1', channels: 4 }],
 };
 
+/** Tensors of several blocks of a disk: 13 KB. */
+export const FEW_BLOCKS_MODEL: ModelNames = modelOf([64, 50]);
+
+/** A dense layer of any size before what SMALL_MODEL has. */
+export function modelOf(shape: readonly [number, number]): ModelNames {
+  const layer = { name: 'big.weight', shape, initial: { value: 0 } };
+  return { ...SMALL_MODEL, parameters: [layer, ...SMALL_MODEL.parameters] };
+}
+
 export const FACTS: RunFacts = {
   run: 'test',
   generation: 1,

@@ -14,6 +14,8 @@ export type RankScript =
   | { readonly act: 'wait'; readonly step: number; readonly together?: number; readonly onceFailed?: boolean }
   /** Poisons the group once `afterWaiting` others are in the all-reduce. */
   | { readonly act: 'fail'; readonly step: number; readonly afterWaiting: number }
+  /** In every third round one rank's row has an infinite value: all ranks must see it, in that round alone. */
+  | { readonly act: 'finite'; readonly rounds: number }
   /** Reduces until it sees the request to stop. */
   | { readonly act: 'untilStop'; readonly rounds: number };
 
@@ -47,6 +49,8 @@ function play(part: RankScript): RankReport {
       group.enter(part.step, 'compute');
       group.poison();
       return { rounds: 0, wrong: 0, lastArrivals: 0 };
+    case 'finite':
+      return seeWhatIsNotFinite(part.rounds);
     case 'untilStop':
       return reduceUntilStop(part.rounds);
   }
@@ -75,6 +79,19 @@ function sumAndCheck(rounds: number, delay: boolean): RankReport {
     }
   }
   return { rounds, wrong, lastArrivals };
+}
+
+function seeWhatIsNotFinite(rounds: number): RankReport {
+  let wrong = 0;
+  for (let round = 0; round < rounds; round++) {
+    const isBad = round % 3 === 1;
+    const row = group.row(rank);
+    row.fill(1);
+    if (isBad && round % spec.world === rank) row[round % row.length] = Number.POSITIVE_INFINITY;
+    group.allReduceMean();
+    if (group.resultIsFinite === isBad) wrong++;
+  }
+  return { rounds, wrong, lastArrivals: 0 };
 }
 
 function waitInVain(step: number, together: number, onceFailed: boolean): RankReport {

@@ -25,4 +25,10 @@ const train: RunLayer['train'] = async function* (_options, signal) {
 
 const { env, stdout, stderr } = process;
 const console = new Console({ stdout, stderr, env, isJson: words.includes('--json'), isQuiet: false });
-process.exit(await runCommandLine(words, { console, run: { ...runLayer, train }, env }, '9.9.9'));
+process.exit(
+  await runCommandLine(
+    words,
+    { console, run: { ...runLayer, prepareTraining: async () => undefined, train }, env },
+    '9.9.9',
+  ),
+);

@@ -1,18 +1,18 @@
 /**
- * The kernel of the all-reduce: mean of S float32 rows over bytes [start, end) of each, by a fixed pairwise tree. AssemblyScript → WebAssembly SIMD.
+ * The kernel of the all-reduce: S float32 rows summed over bytes [start, end) of each, by a fixed pairwise tree, and scaled. AssemblyScript → WebAssembly SIMD.
  *
- * Idea: sum(lo, n) = sum(lo, h) + sum(lo + h, n − h) with h = the largest power of two below n, then times 1/S. The tree depends on S alone:
+ * Idea: sum(lo, n) = sum(lo, h) + sum(lo + h, n − h) with h = the largest power of two below n, then times `factor`. The tree depends on S alone:
  * not on the number of ranks, not on who arrived when. ../reference.ts is the same tree in plain JavaScript; tests hold the two together.
- * Must stay true: start, end, stride and both addresses are multiples of 64 (one cache line, four vectors); result overlaps no row.
+ * Must stay true: start, end, stride and both addresses are multiples of 64 (one cache line, four vectors); result overlaps no row, or is the only one.
  * 1, 2, 4 and 8 rows are unrolled and run at the speed of memory; other counts are put together from these.
  */
 
-export function meanOfRows(rows: usize, stride: usize, shards: i32, start: usize, end: usize, result: usize): void {
-  if (shards == 1) {
+export function sumOfRows(rows: usize, stride: usize, shards: i32, start: usize, end: usize, result: usize, by: f32): void {
+  if (shards == 1 && by == 1) {
     memory.copy(result + start, rows + start, end - start);
     return;
   }
-  const factor = f32x4.splat(<f32>1 / <f32>shards);
+  const factor = f32x4.splat(by);
   // One loop for each count, so that no branch is left inside.
   if (shards == 2) {
     for (let at = start; at < end; at += 64) {
@@ -39,6 +39,21 @@ export function meanOfRows(rows: usize, stride: usize, shards: i32, start: usize
       store4(result + at, a, b, c, d, factor);
     }
   }
+}
+
+/** 1 where all floats at bytes [start, end) are finite, which are multiples of 64: x − x is 0, and NaN where x is NaN or infinite. */
+export function areFinite(start: usize, end: usize): i32 {
+  let different = i32x4.splat(0);
+  for (let at = start; at < end; at += 64) {
+    const a = v128.load(at);
+    const b = v128.load(at, 16);
+    const c = v128.load(at, 32);
+    const d = v128.load(at, 48);
+    const first = v128.or(f32x4.sub(a, a), f32x4.sub(b, b));
+    const second = v128.or(f32x4.sub(c, c), f32x4.sub(d, d));
+    different = v128.or(different, v128.or(first, second));
+  }
+  return v128.any_true(different) ? 0 : 1;
 }
 
 /** Four lanes summed over `count` rows that begin at `row`, any count. */

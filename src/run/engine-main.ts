@@ -1,0 +1,95 @@
+/**
+ * The entry of the engine's process: everything that is native code, and the coordinator, on behalf of a supervisor (supervise.ts).
+ *
+ * Idea: the same `train` as a program calls, with its events sent over a pipe. Signals are the supervisor's: the terminal sends them to
+ * both processes, and only the supervisor may say what they mean.
+ * Must stay true: without a supervisor it ends with its step; nothing that happens here ends it with an exit code that means success to
+ * anybody, since only `done` does.
+ */
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import type { RankProgress } from '../collective/progress.js';
+import { asDtrainError, serializeError } from '../core/errors.js';
+import type { EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
+import type { GuardTask } from './parent-guard.js';
+
+const BEAT_MILLISECONDS = 1000;
+/** What a run may still do without a supervisor, beyond its step. */
+const SAVE_SECONDS = 10;
+
+const stopping = new AbortController();
+let ranks: () => readonly RankProgress[] = () => [];
+let guard: Worker | undefined;
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
+// A reader that is gone is no reason to end.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
+process.on('uncaughtException', (error) => void fail(error));
+process.once('disconnect', () => stopping.abort('the supervisor is gone'));
+
+const order = new Promise<EngineOptions>((resolve) => {
+  process.on('message', (message: ToEngine) => {
+    if (message.kind === 'run') resolve(message.options);
+    else stopping.abort(message.reason);
+  });
+});
+const beat = () => send({ kind: 'beat', ranks: ranks() });
+setInterval(beat, BEAT_MILLISECONDS);
+
+try {
+  const { train } = await import('./train.js');
+  guard = startGuard();
+  send({ kind: 'ready' });
+  const options = await order;
+  await run(train, options);
+  end({ kind: 'done' });
+} catch (error) {
+  fail(error);
+}
+
+async function run(train: typeof import('./train.js').train, options: EngineOptions): Promise<void> {
+  const { limitsOf } = await import('./watchdog.js');
+  const { timeoutSeconds, firstStepSeconds } = limitsOf(options.config.allReduce.timeoutSeconds);
+  const allow = (seconds: number) => guard!.postMessage({ graceSeconds: seconds + SAVE_SECONDS } satisfies GuardTask);
+  const events = train(
+    {
+      ...options,
+      say: (line) => send({ kind: 'say', line }),
+      warn: (line) => send({ kind: 'warn', line }),
+      onProgress: (progress) => send({ kind: 'progress', progress }),
+      onFolder: (runDir) => send({ kind: 'folder', runDir }),
+      onRanks: (read) => {
+        ranks = read;
+        allow(firstStepSeconds);
+        beat();
+      },
+    },
+    stopping.signal,
+  );
+  for await (const event of events) {
+    send({ kind: 'event', event });
+    if (event.event === 'step') allow(timeoutSeconds);
+  }
+}
+
+function fail(error: unknown): void {
+  end({ kind: 'failed', error: serializeError(asDtrainError(error), {}) });
+}
+
+/** Says the last word. Without a supervisor nobody would end a thread that hangs in native code, which holds up an exit. */
+function end(last: FromEngine): void {
+  if (!process.connected) process.kill(process.pid, 'SIGKILL');
+  process.send!(last, () => process.exit(last.kind === 'done' ? 0 : 1));
+}
+
+/** A supervisor that is gone is noticed elsewhere. */
+function send(message: FromEngine): void {
+  process.send!(message, () => undefined);
+}
+
+function startGuard(): Worker {
+  const entry = fileURLToPath(new URL('./parent-guard.js', import.meta.url));
+  const worker = new Worker(entry, { workerData: Number(process.argv[2]) });
+  worker.unref();
+  return worker;
+}

@@ -1,0 +1,41 @@
+/** What a host brings to the meeting of several hosts, so that a difference is found before the first step. */
+import type { HostFacts } from '../cluster/rendezvous.js';
+import type { BatchPlan } from '../config/derive.js';
+import { CONFIG_KEYS, type RunConfig } from '../config/schema.js';
+import type { DataSet } from '../data/data-set.js';
+import type { RunDevices } from './devices.js';
+import { packageVersion } from './version.js';
+
+/** Keys that say where this host is or where its files lie. First weights come from host 0. */
+const MAY_DIFFER = ['cluster.hosts', 'cluster.hostRank', 'data.path', 'model.initFrom'];
+
+export function hostFacts({
+  config,
+  data,
+  batch,
+  devices,
+  hosts,
+}: {
+  readonly config: RunConfig;
+  readonly data: Pick<DataSet, 'fingerprint'>;
+  readonly batch: BatchPlan;
+  readonly devices: RunDevices;
+  readonly hosts: number;
+}): HostFacts {
+  const keys = CONFIG_KEYS.map(({ path }) => path).filter((path) => !MAY_DIFFER.includes(path));
+  const entries = keys.map((path) => [path, JSON.stringify(valueAt(config, path))] as const);
+  const { world, shards, threadsPerWorker } = batch;
+  return {
+    version: `${packageVersion()} with TensorFlow ${devices.runtime.c.TF_Version()}`,
+    data: data.fingerprint,
+    workers: world / hosts,
+    shards,
+    devices: devices.kind,
+    threadsPerWorker: devices.kind === 'cpu' ? threadsPerWorker : null,
+    config: Object.fromEntries(entries),
+  };
+}
+
+function valueAt(config: RunConfig, path: string): unknown {
+  return path.split('.').reduce<unknown>((value, name) => (value as Record<string, unknown>)[name], config);
+}

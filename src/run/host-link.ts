@@ -1,0 +1,200 @@
+/**
+ * This host's link to the other hosts of a run: the meeting at the start, the small exchanges between segments, the end.
+ *
+ * Idea: what meets the others is rank 0's thread, which may block there; the main thread asks it, watches the hosts meanwhile, and when one is
+ * lost aborts what waits, so that every thread comes back. Who the hosts are and how they are watched is the cluster layer's.
+ * Must stay true: all hosts make the same calls in the same order; nothing waits for a host that nobody watches.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import type { ClusterSpec } from '../cluster/cluster-spec.js';
+import { type AskHost, HealthWatch, silentHosts } from '../cluster/health.js';
+import { compareHosts, type HostFacts } from '../cluster/rendezvous.js';
+import { nowSeconds } from '../core/clock.js';
+import { DtrainError, ExitCode, internalError } from '../core/errors.js';
+import { abortCollectives, checkPeer } from '../tensorflow/host-cluster.js';
+import type { Runtime } from '../tensorflow/runtime.js';
+import type { HostPlace } from '../train/host-reduce.js';
+import type { RunDevices } from './devices.js';
+import type { RankPool } from './rank-pool.js';
+
+/** Fixed, so that hosts of any version and configuration can read each other. */
+const MESSAGE_WORDS = 16_384;
+/** A host that still copies its image or its data is waited for. */
+const RENDEZVOUS_SECONDS = 600;
+const NOTICE_SECONDS = 10;
+/** For the first host to save; who does not come then has ended without needing us. */
+const FAREWELL_SECONDS = 60;
+/** For a blocked thread to come back after an abort. */
+const ABORT_SECONDS = 1;
+
+export class HostLink {
+  readonly count: number;
+  readonly rank: number;
+  readonly #spec: ClusterSpec;
+  readonly #devices: RunDevices;
+  readonly #pool: RankPool;
+  readonly #place: HostPlace;
+  readonly #ask: AskHost;
+  #watch: HealthWatch | undefined;
+  #hasLeft = false;
+
+  constructor(spec: ClusterSpec, devices: RunDevices, pool: RankPool, exact: boolean) {
+    this.count = spec.addresses.length;
+    this.rank = spec.rank;
+    this.#spec = spec;
+    this.#devices = devices;
+    this.#pool = pool;
+    this.#place = { count: this.count, rank: this.rank, exact };
+    this.#ask = (rank, seconds) => checkPeer(devices.runtime, rank, seconds);
+  }
+
+  /** Rejects when another host is lost; the run races it against whatever waits for the ranks. */
+  get alarm(): Promise<never> {
+    if (!this.#watch) throw internalError('the hosts have not met.');
+    return this.#watch.alarm;
+  }
+
+  /**
+   * Waits for all hosts, compares what they brought, and begins to watch them. Gives what host 0 brought as `start`.
+   * @throws DTRAIN_HOSTS_DIFFER (exit 4), DTRAIN_HOST_LOST (exit 12), DTRAIN_STOPPED (exit 75) when `signal` is aborted meanwhile.
+   */
+  async meet<T>(facts: HostFacts, start: T, say: (line: string) => void, signal?: AbortSignal): Promise<T> {
+    const { addresses, rank } = this.#spec;
+    say(`cluster: host ${rank} of ${this.count}, waiting for the others (${addresses.join(', ')})`);
+    const watch = new HealthWatch(this.#ask, addresses, rank);
+    this.#watch = watch;
+    const notice = setInterval(() => this.#sayWhoIsMissing(say), NOTICE_SECONDS * 1000);
+    const begun = nowSeconds();
+    try {
+      const joined = this.#pool.run(0, 'joinHosts', {
+        runtime: { libraryPath: this.#devices.library.path, context: this.#devices.runtime.context },
+        place: this.#place,
+        facts: encodeMessage({ facts, start }),
+        seconds: RENDEZVOUS_SECONDS,
+      });
+      const gathered = await Promise.race([joined, stopped(signal), watch.alarm]);
+      const messages = Array.from({ length: this.count }, (_, host) =>
+        decodeMessage<{ facts: HostFacts; start: T }>(gathered.subarray(host * MESSAGE_WORDS)),
+      );
+      compareHosts(
+        messages.map((message) => message.facts),
+        addresses,
+      );
+      watch.allCame();
+      watch.alarm.catch((error: Error) => abortCollectives(this.#devices.runtime, error.message));
+      say(`cluster: all ${this.count} hosts are here, alike in version, configuration and data`);
+      return messages[0]!.start;
+    } catch (error) {
+      if (error instanceof DtrainError && error.code === 'DTRAIN_HOST_LOST' && !isNamed(error))
+        throw await this.#notCome(error, nowSeconds() - begun);
+      throw error;
+    } finally {
+      clearInterval(notice);
+    }
+  }
+
+  /** `state`, in shared memory, becomes that of host 0. */
+  async broadcast(state: Float32Array): Promise<void> {
+    await this.#pool.run(0, 'broadcastHosts', { state }, this.alarm);
+  }
+
+  /** The values of each host, by rank; all bring as many. */
+  async gather<T extends Float32Array | Int32Array>(values: T): Promise<T[]> {
+    const all = await this.#pool.run(0, 'gatherHosts', { values }, this.alarm);
+    return Array.from({ length: this.count }, (_, host) =>
+      all.subarray(host * values.length, (host + 1) * values.length),
+    ) as T[];
+  }
+
+  /** `error`, or, where it says that some host was lost, one that says which. */
+  async named(error: unknown): Promise<unknown> {
+    if (!(error instanceof DtrainError) || error.code !== 'DTRAIN_HOST_LOST' || isNamed(error)) return error;
+    const silent = await this.#findSilent();
+    if (silent === undefined) return error;
+    const place = error.step === undefined ? 'cluster' : `step ${error.step}`;
+    return hostLost(`${place}: lost ${silent}.`, error);
+  }
+
+  /** Ends the link after a run that came to its end: waits a moment for the others, so that none misses the last exchange. */
+  async leave(): Promise<void> {
+    this.#hasLeft = true;
+    this.#watch?.[Symbol.dispose]();
+    // The run is complete and saved: a host that has gone already does no harm.
+    await this.#pool.run(0, 'leaveHosts', { seconds: FAREWELL_SECONDS }).catch(() => undefined);
+  }
+
+  /** Ends the link of a run that did not come to its end: what waits for other hosts comes back at once, here and, by this, there. */
+  async abort(reason: string): Promise<void> {
+    if (this.#hasLeft) return;
+    this.#watch?.[Symbol.dispose]();
+    await abortHosts(this.#devices.runtime, reason);
+  }
+
+  /** Those that do not answer now, for people; undefined when all do. */
+  #findSilent(): Promise<string | undefined> {
+    return silentHosts(this.#ask, this.#spec.addresses, this.rank);
+  }
+
+  #sayWhoIsMissing(say: (line: string) => void): void {
+    void this.#findSilent().then((silent) => {
+      if (silent !== undefined) say(`cluster: still waiting for ${silent}`);
+    });
+  }
+
+  async #notCome(cause: unknown, seconds: number): Promise<DtrainError> {
+    const silent = await this.#findSilent();
+    if (silent === undefined) return cause as DtrainError;
+    return hostLost(`cluster: ${silent} did not come within ${Math.round(seconds)} s.`, cause);
+  }
+}
+
+/** As HostLink.abort, also where there is no link yet. */
+export async function abortHosts(runtime: Runtime, reason: string): Promise<void> {
+  abortCollectives(runtime, reason);
+  await delay(ABORT_SECONDS * 1000);
+}
+
+function hostLost(what: string, cause: unknown): DtrainError {
+  const cure =
+    'Look at the output of that host, then start all hosts again; with --resume they go on from the last checkpoint.';
+  const { step } = cause as DtrainError;
+  const place = step === undefined ? {} : { step };
+  return new DtrainError('DTRAIN_HOST_LOST', ExitCode.hostLost, `${what} ${cure}`, { cause, ...place });
+}
+
+/** Whether the message says which host it was. */
+function isNamed({ message }: Error): boolean {
+  return /\bhosts? \d/.test(message);
+}
+
+/** Rejects once the signal is aborted. */
+function stopped(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    const stop = () =>
+      reject(
+        new DtrainError(
+          'DTRAIN_STOPPED',
+          ExitCode.stopped,
+          'stopped on request while waiting for the other hosts; nothing was saved.',
+        ),
+      );
+    if (signal?.aborted) stop();
+    signal?.addEventListener('abort', stop, { once: true });
+  });
+}
+
+/** Length in bytes, then UTF-8 four bytes a word. */
+function encodeMessage(message: unknown): Int32Array {
+  const bytes = Buffer.from(JSON.stringify(message));
+  if (bytes.length > 4 * (MESSAGE_WORDS - 1))
+    throw internalError(`a message of ${bytes.length} bytes to the other hosts`);
+  const words = new Int32Array(MESSAGE_WORDS);
+  words[0] = bytes.length;
+  new Uint8Array(words.buffer).set(bytes, 4);
+  return words;
+}
+
+function decodeMessage<T>(words: Int32Array): T {
+  const bytes = new Uint8Array(words.buffer, words.byteOffset + 4, words[0]);
+  return JSON.parse(Buffer.from(bytes).toString()) as T;
+}
