@@ -161,7 +161,7 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
   [
     'value for a section',
     'data: {augment: none}\n',
-    ['run.yaml:1:17 data.augment: expected keys (crop, flip, cutout), got "none".'],
+    ['run.yaml:1:17 data.augment: expected keys (crop, flip, cutout, brightness, contrast, mixup), got "none".'],
   ],
   [
     'list for a section',
@@ -279,14 +279,17 @@ const BAD_OVERRIDES: readonly (readonly [override: string, message: string])[] =
     'override schedule.milestones=82,123: expected increasing epochs above 0, such as [82, 123], got "82,123".',
   ],
   ['schedule.milestones=[82', 'override schedule.milestones=[82: not valid YAML: Flow sequence must end with a ].'],
-  ['data.augment=5', 'override data.augment=5: expected keys (crop, flip, cutout), got 5.'],
+  [
+    'data.augment=5',
+    'override data.augment=5: expected keys (crop, flip, cutout, brightness, contrast, mixup), got 5.',
+  ],
   [
     'data.augment={crop: 999}',
     'override data.augment={crop: 999}: data.augment.crop: expected a whole number from 0 to 256, got 999.',
   ],
   [
     'data.augment={zebra: 1}',
-    'override data.augment={zebra: 1}: unknown key data.augment.zebra. Keys of data.augment: crop, flip, cutout.',
+    'override data.augment={zebra: 1}: unknown key data.augment.zebra. Keys of data.augment: crop, flip, cutout, brightness, contrast, mixup.',
   ],
   ['data.augment={crop: 1, crop: 2}', 'override data.augment={crop: 1, crop: 2}: duplicate key crop, first at line 1.'],
   [
@@ -316,7 +319,7 @@ test('defaults < file < overrides, and the last override of a key wins', () => {
   const config = accepts('train: {epochs: 5, seed: 7}\n', ['train.seed=8', 'train.seed=9', 'data.augment={crop: 0}']);
   assert.equal(config.train.epochs, 5);
   assert.equal(config.train.seed, 9);
-  assert.deepEqual(config.data.augment, { crop: 0, flip: true, cutout: 0 });
+  assert.deepEqual(config.data.augment, { crop: 0, flip: true, cutout: 0, brightness: 0, contrast: 0, mixup: 0 });
 });
 
 test('an override replaces a value of the file that does not fit', () => {

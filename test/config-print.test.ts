@@ -61,7 +61,11 @@ const configs = fc
       name: fc.constantFrom('cifar10', 'image-folder', 'synthetic'),
       path: fc.option(paths),
       shuffle: fc.boolean(),
-      augment: fc.record({ crop: bigInteger(0, 256), flip: fc.boolean(), cutout: bigInteger(0, 256) }),
+      augment: fc.record({
+        crop: bigInteger(0, 256),
+        flip: fc.oneof(fc.boolean(), fc.constant('alternating')),
+        cutout: bigInteger(0, 256),
+      }),
     }),
     train: fc.record({
       epochs: bigInteger(1, 100_000),

@@ -14,7 +14,7 @@ const CONTRACT_DEFAULTS = {
     size: null,
     resize: null,
     shuffle: true,
-    augment: { crop: 4, flip: true, cutout: 0 },
+    augment: { crop: 4, flip: true, cutout: 0, brightness: 0, contrast: 0, mixup: 0 },
   },
   train: {
     epochs: 164,
@@ -53,7 +53,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 52);
+  assert.equal(CONFIG_KEYS.length, 55);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);

@@ -11,6 +11,8 @@ const IMAGENET_FAMILY = ['resnet18', 'resnet34', 'resnet50', 'resnet101', 'resne
 /** With recipes of their own. */
 const OTHERS = ['resnet1202', 'resnet110v2', 'resnet164v2', 'wrn-16-8', 'wrn-28-10', 'vgg16', 'speedrun'];
 const PLAIN = ['plain20', 'plain32', 'plain44', 'plain56'];
+/** Augmentation that no recipe has, at its defaults. */
+const NO_MORE = { brightness: 0, contrast: 0, mixup: 0 };
 /** Keys of other optimizers, at their defaults. */
 const REST = { decoupled: false, exempt: 'none', clipNorm: 0, beta2: 0.999, epsilon: 1e-8, trust: 0.001 };
 const CIFAR10_IMAGES = 50_000;
@@ -47,7 +49,10 @@ for (const name of [...OTHERS, ...PLAIN]) {
 for (const name of [...CIFAR_FAMILY, ...PLAIN]) {
   test(`${name}: the paper's recipe`, () => {
     const { model, data, train, optimizer, schedule } = loadConfig({ file: name });
-    assert.deepEqual([model.name, model.shortcut, data.augment], [name, 'A', { crop: 4, flip: true, cutout: 0 }]);
+    assert.deepEqual(
+      [model.name, model.shortcut, data.augment],
+      [name, 'A', { crop: 4, flip: true, cutout: 0, ...NO_MORE }],
+    );
     assert.deepEqual([train.epochs, train.globalBatch, train.precision], [164, 128, 'float32']);
     assert.deepEqual(optimizer, { name: 'sgd', momentum: 0.9, nesterov: false, weightDecay: 1e-4, ...REST });
     const { totalSteps } = derive(loadConfig({ file: name }), { workers: 1, cores: 1, trainImages: CIFAR10_IMAGES });
@@ -83,7 +88,7 @@ test('resnet20-fast: at most nine epochs, one cycle to 0.08, Nesterov momentum, 
   assert.equal(model.name, 'resnet20');
   assert.ok(train.epochs <= 9);
   assert.deepEqual([train.precision, train.labelSmoothing], ['bfloat16', 0]);
-  assert.deepEqual(data.augment, { crop: 2, flip: true, cutout: 0 });
+  assert.deepEqual(data.augment, { crop: 2, flip: true, cutout: 0, ...NO_MORE });
   assert.deepEqual(optimizer, { name: 'sgd', momentum: 0.9, nesterov: true, weightDecay: 5e-4, ...REST });
   assert.deepEqual([schedule.name, schedule.learningRate], ['one-cycle', 0.08]);
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type AugmentationOptions, drawAugmentation } from '../src/data/augmentation.js';
+import { type AugmentationOptions, drawAugmentation, drawMixture, makeDraws } from '../src/data/augmentation.js';
 
 const OPTIONS: AugmentationOptions = { seed: 1, crop: 4, flip: true, cutout: 8, height: 32, width: 24 };
 
@@ -100,5 +100,59 @@ test('choices of a sample are independent of each other and of the epoch', () =>
   for (const [name, agree] of pairs) {
     const share = ids.filter(agree).length / count;
     assert.ok(Math.abs(share - 0.5) < 0.02, `${name}: ${share}`);
+  }
+});
+
+test('an alternating flip mirrors half of the images first, and each image in every second epoch', () => {
+  const ids = Array.from({ length: 1000 }, (_, i) => i);
+  const flips = (epoch: number, flip: boolean | 'alternating') =>
+    draws(
+      { ...OPTIONS, flip },
+      ids,
+      ids.map(() => epoch),
+    ).map((choice) => choice[2]!);
+  const first = flips(0, 'alternating');
+  assert.deepEqual(first, flips(0, true));
+  const half = first.reduce((a, b) => a + b) / ids.length;
+  assert.ok(Math.abs(half - 0.5) < 0.06, `${half}`);
+  assert.deepEqual(
+    flips(1, 'alternating'),
+    first.map((flip) => 1 - flip),
+  );
+  assert.deepEqual(flips(8, 'alternating'), first);
+});
+
+test('factors of colour are uniform in their range and do not depend on the other choices', () => {
+  const ids = Int32Array.from({ length: 2000 }, (_, i) => i);
+  const epochs = new Int32Array(ids.length).fill(4);
+  const into = makeDraws(ids.length);
+  drawAugmentation({ ...OPTIONS, brightness: 0.4, contrast: 0.2 }, ids, epochs, into);
+  const factors = [0, 1].map((at) => Array.from(ids, (_, i) => into.colour[2 * i + at]!));
+  for (const [i, width] of [0.4, 0.2].entries()) {
+    const values = factors[i]!;
+    assert.ok(values.every((value) => value >= 1 - width - 1e-6 && value <= 1 + width + 1e-6));
+    const mean = values.reduce((a, b) => a + b) / values.length;
+    assert.ok(Math.abs(mean - 1) < width / 20, `${mean}`);
+    assert.ok(Math.max(...values) > 1 + 0.95 * width && Math.min(...values) < 1 - 0.95 * width);
+  }
+  const { colour } = into;
+  const alone = makeDraws(ids.length);
+  drawAugmentation({ ...OPTIONS, crop: 0, cutout: 0, flip: false, brightness: 0.4, contrast: 0.2 }, ids, epochs, alone);
+  assert.deepEqual(alone.colour, colour);
+});
+
+test('shares of mixtures are of Beta(α, α); partners of the whole set', () => {
+  const ids = Int32Array.from({ length: 4000 }, (_, i) => i);
+  const epochs = new Int32Array(ids.length).fill(1);
+  for (const mixup of [0.2, 1]) {
+    const options = { ...OPTIONS, mixup, count: 50 };
+    const { partners, shares } = drawMixture(options, ids, epochs);
+    const mean = shares.reduce((a, b) => a + b) / ids.length;
+    const variance = shares.reduce((sum, share) => sum + (share - mean) ** 2, 0) / ids.length;
+    assert.ok(Math.abs(mean - 0.5) < 0.02, `mean ${mean}`);
+    assert.ok(Math.abs(variance - 1 / (4 * (2 * mixup + 1))) < 0.01, `variance ${variance}`);
+    assert.deepEqual([Math.min(...partners), Math.max(...partners)], [0, 49]);
+    const one = drawMixture(options, ids.subarray(7, 8), epochs.subarray(7, 8));
+    assert.deepEqual([one.partners[0], one.shares[0]], [partners[7], shares[7]]);
   }
 });

@@ -102,7 +102,7 @@ function checkCrossEntropy({ inputs, labels, smoothing, output, gradients }: Cro
   const logits = host(inputs['logits']!);
   const model = modelOf(engine, (net) => net.parameter('logits', logits.shape, { value: 0 }), [1, 1, 1, 1], 5);
   const [loss, gradient, correct] = recorded(engine, [logits, integers(labels)], (values, labelsN) => {
-    const step = lossAndGradients(model, [values!], values!, labelsN!, smoothing);
+    const step = lossAndGradients(model, [values!], values!, { labelsN: labelsN! }, smoothing);
     return [step.loss, step.gradients[0]!, step.correct];
   });
   assertClose(loss!, output.values, TOLERANCE, 'loss');

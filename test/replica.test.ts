@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { drawWords, Purpose } from '../src/core/philox.js';
-import { drawAugmentation } from '../src/data/augmentation.js';
+import { drawAugmentation, drawMixture, makeDraws } from '../src/data/augmentation.js';
 import { startEngine } from '../src/graph/engine.js';
 import { type Tensor2D, tf } from '../src/graph/tfjs.js';
 import type { Model } from '../src/model/catalogue.js';
@@ -74,7 +74,12 @@ interface Expected {
 }
 
 /** The linear model in float64: pixels → normalised → logits → cross-entropy with smoothing. */
-function linearStep(pixelsN: readonly (readonly number[])[], labels: Int32Array, smoothing = 0): Expected {
+function linearStep(
+  pixelsN: readonly (readonly number[])[],
+  labels: Int32Array,
+  smoothing = 0,
+  targetOf = (n: number, k: number) => (k === labels[n] ? 1 - smoothing : 0) + smoothing / CLASSES,
+): Expected {
   const weight = weightsOf(linearModel).parameters[0]!;
   const gradient = new Float64Array(weight.length);
   const lossN: number[] = [];
@@ -85,7 +90,7 @@ function linearStep(pixelsN: readonly (readonly number[])[], labels: Int32Array,
     );
     const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
     const probability = logits.map((logit) => Math.exp(logit) / total);
-    const target = probability.map((_, k) => (k === labels[n] ? 1 - smoothing : 0) + smoothing / CLASSES);
+    const target = probability.map((_, k) => targetOf(n, k));
     lossN.push(target.reduce((sum, t, k) => sum - t * Math.log(probability[k]!), 0));
     predictedN.push(logits.indexOf(Math.max(...logits)));
     for (const [i, pixel] of pixels.entries()) {
@@ -157,11 +162,7 @@ test('each sample is cropped, flipped and cut by its own draws, in its shard, an
   const count = data.labels.length;
   const losses = [0, 1].map((epoch) => {
     const ids = Int32Array.from({ length: count }, (_, n) => n);
-    const draws = {
-      cropYX: new Int32Array(2 * count),
-      flip: new Int32Array(count),
-      cutoutYX: new Int32Array(2 * count),
-    };
+    const draws = makeDraws(count);
     const where = { ...augment, seed: SEED, height: SIZE, width: SIZE };
     drawAugmentation(where, ids, new Int32Array(count).fill(epoch), draws);
     const pixelsN = Array.from(ids, (n) =>
@@ -183,6 +184,49 @@ test('each sample is cropped, flipped and cut by its own draws, in its shard, an
     return mean(expected.lossN);
   });
   assert(Math.abs(losses[0]! - losses[1]!) > 1e-3, 'another epoch, other draws');
+});
+
+test('brightness, contrast and mixtures are those of each sample’s own draws, whatever its shard', () => {
+  const data = images(6);
+  const augment = { crop: 1, flip: 'alternating', cutout: 0, brightness: 0.6, contrast: 0.7, mixup: 0.4 } as const;
+  const count = data.labels.length;
+  const where = { ...augment, seed: SEED, count, height: SIZE, width: SIZE };
+  const epochs = new Int32Array(count).fill(3);
+  const ids = Int32Array.from({ length: count }, (_, n) => n);
+  const { partners, shares } = drawMixture(where, ids, epochs);
+  /** Normalised pixels of the images, changed by their draws. */
+  const changed = (of: Int32Array): number[][] => {
+    const draws = makeDraws(count);
+    drawAugmentation(where, of, epochs, draws);
+    return Array.from(of, (id, n) => {
+      const [brightness, contrast] = [draws.colour[2 * n]!, draws.colour[2 * n + 1]!];
+      return Array.from({ length: SIZE * SIZE * 3 }, (_, i) => {
+        const [y, x, channel] = [Math.floor(i / (SIZE * 3)), Math.floor(i / 3) % SIZE, i % 3];
+        const sourceY = y + draws.cropYX[2 * n]! - 1;
+        const sourceX = (draws.flip[n] === 1 ? SIZE - 1 - x : x) + draws.cropYX[2 * n + 1]! - 1;
+        if (sourceY < 0 || sourceY >= SIZE || sourceX < 0 || sourceX >= SIZE) return 0;
+        const centre = 255 * normalization.mean[channel]!;
+        const within = (value: number) => Math.min(255, Math.max(0, value));
+        const bright = within(data.imagesNHWC[((id * SIZE + sourceY) * SIZE + sourceX) * 3 + channel]! * brightness);
+        return (within((bright - centre) * contrast + centre) - centre) / (255 * normalization.std[channel]!);
+      });
+    });
+  };
+  const [own, others] = [changed(ids), changed(partners)];
+  const pixelsN = own.map((pixels, n) =>
+    pixels.map((pixel, i) => pixel * shares[n]! + others[n]![i]! * (1 - shares[n]!)),
+  );
+  const isOf = (n: number, k: number) => Number(data.labels[n] === k);
+  const targetOf = (n: number, k: number) => isOf(n, k) * shares[n]! + isOf(partners[n]!, k) * (1 - shares[n]!);
+  const expected = linearStep(pixelsN, data.labels, 0, targetOf);
+  const correct = mean(expected.predictedN.map((k, n) => targetOf(n, k)));
+  for (const shardBatch of [6, 3]) {
+    using rank = oneRank(linearModel, data, { augment, shardBatch });
+    const report = rank.step(0, 3);
+    assertClose([report.loss], [mean(expected.lossN)], 1e-5, 'loss');
+    assertClose([report.correct], [correct], 1e-6, 'right answers');
+    assertClose(rank.gradients()[0]!, expected.gradient, 1e-5, 'gradient');
+  }
 });
 
 // A step in its parts

@@ -73,6 +73,10 @@ function part<T extends z.ZodType<unknown, object>>(type: T) {
 
 const flag: Kind<z.ZodBoolean> = { type: z.boolean(), expected: 'true or false' };
 
+function flagOr<const W extends string>(word: W): Kind<z.ZodUnion<[z.ZodBoolean, z.ZodLiteral<W>]>> {
+  return { type: z.union([z.boolean(), z.literal(word)]), expected: `true, false or ${word}` };
+}
+
 function integer(min: number, max: number): Kind<z.ZodInt> {
   return { type: z.int().min(min).max(max), expected: `a whole number from ${min} to ${max}` };
 }
@@ -236,10 +240,29 @@ export const runConfigSchema = section('A run of dtrain.', {
             'Zeros added on each side, after which a window of the old size is cut at random. 0: no crop.',
             { unit: 'pixels' },
           ),
-          flip: key(flag, true, 'Left and right exchanged in half of the images.'),
+          flip: key(
+            flagOr('alternating'),
+            true,
+            'Left and right exchanged in half of the images; alternating, in the first epoch, and from then on each image in every second epoch.',
+          ),
           cutout: key(integer(0, 256), 0, 'Side of a square set to the mean colour at a random place. 0: none.', {
             unit: 'pixels',
           }),
+          brightness: key(
+            numberBelow(0, 1),
+            0,
+            'Pixels times a factor between 1 - brightness and 1 + brightness, before the crop is blanked. 0: none.',
+          ),
+          contrast: key(
+            numberBelow(0, 1),
+            0,
+            'The distance of pixels from the mean colour of the data set times a factor between 1 - contrast and 1 + contrast. 0: none.',
+          ),
+          mixup: key(
+            number(0, 1),
+            0,
+            'Each image is mixed with another one of the data set, and its class with the class of that; its share is drawn from Beta(mixup, mixup). 0: no mixtures.',
+          ),
         }),
       ),
     }),

@@ -1,5 +1,5 @@
 /**
- * What a training image looks like after its random changes, for people: crop, flip and cutout on bytes, the mean colour where the graph
+ * What a training image looks like after its random changes, for people: crop, flip, brightness, contrast and cutout on bytes, the mean colour where the graph
  * has zeros. The graph of train/augment.ts is what the network sees; a test holds the two together.
  */
 export interface Drawn {
@@ -9,6 +9,9 @@ export interface Drawn {
   /** Centre of the cutout. */
   readonly cutoutY: number;
   readonly cutoutX: number;
+  /** Factors of brightness and contrast; left out: 1. */
+  readonly brightness?: number;
+  readonly contrast?: number;
 }
 
 export interface Changes {
@@ -22,7 +25,7 @@ export interface Changes {
 export function augmentedPixels(
   image: Uint8Array,
   [height, width]: readonly [number, number],
-  { cropY, cropX, flip, cutoutY, cutoutX }: Drawn,
+  { cropY, cropX, flip, cutoutY, cutoutX, brightness = 1, contrast = 1 }: Drawn,
   { crop, cutout }: Changes,
   meanColour: readonly number[],
 ): Uint8Array {
@@ -37,8 +40,28 @@ export function augmentedPixels(
       const isBlank = !isInside || (cutout > 0 && isCut(y, cutoutY) && isCut(x, cutoutX));
       const from = (fromY * width + fromX) * 3;
       for (let c = 0; c < 3; c++)
-        result[(y * width + x) * 3 + c] = isBlank ? Math.round(255 * meanColour[c]!) : image[from + c]!;
+        result[(y * width + x) * 3 + c] = isBlank
+          ? Math.round(255 * meanColour[c]!)
+          : Math.round(recoloured(image[from + c]!, { brightness, contrast }, 255 * meanColour[c]!));
     }
   }
   return result;
+}
+
+function recoloured(
+  pixel: number,
+  { brightness, contrast }: { brightness: number; contrast: number },
+  mean: number,
+): number {
+  const bright = clamped(pixel * brightness);
+  return clamped((bright - mean) * contrast + mean);
+}
+
+function clamped(pixel: number): number {
+  return Math.min(255, Math.max(0, pixel));
+}
+
+/** Share of the one and the rest of the other. */
+export function mixedPixels(own: Uint8Array, partner: Uint8Array, share: number): Uint8Array {
+  return own.map((pixel, i) => Math.round(pixel * share + partner[i]! * (1 - share)));
 }

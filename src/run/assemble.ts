@@ -257,7 +257,8 @@ async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
   const { config, devices, batch, data, recorded, arena, state, pool, hosts } = assembly;
   const firstRank = (hosts?.rank ?? 0) * pool.world; // among the ranks of all hosts
   const { height, width } = data.train;
-  const augmentation: AugmentationOptions = { ...config.data.augment, seed: config.train.seed, height, width };
+  const { seed } = config.train;
+  const augmentation: AugmentationOptions = { ...config.data.augment, seed, count: data.train.count, height, width };
   const fault = parseFault(process.env['DTRAIN_FAULT'], life);
   const preparation = (rank: number): Preparation => ({
     rank,

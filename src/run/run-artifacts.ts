@@ -14,8 +14,8 @@ import { writeFileAtomic } from '../core/files.js';
 import { heatMap } from '../core/heat-map.js';
 import { encodePng } from '../core/png.js';
 import { sizeOf } from '../core/shape.js';
-import { drawAugmentation } from '../data/augmentation.js';
-import { augmentedPixels } from '../data/augmented-pixels.js';
+import { drawAugmentation, drawMixture, makeDraws } from '../data/augmentation.js';
+import { augmentedPixels, mixedPixels } from '../data/augmented-pixels.js';
 import type { ImageSet } from '../data/data-set.js';
 import { sampleIds } from '../data/sampler.js';
 import { readNetwork } from '../export/read-network.js';
@@ -145,17 +145,27 @@ export class RunArtifacts {
     const { seed } = config.train;
     const n = Math.min(AUGMENTED_IMAGES, count);
     const { ids, epochs } = sampleIds({ seed, count, shuffle: config.data.shuffle }, 0, n);
-    const draws = { cropYX: new Int32Array(2 * n), flip: new Int32Array(n), cutoutYX: new Int32Array(2 * n) };
     const { augment } = config.data;
-    drawAugmentation({ ...augment, seed, height, width }, ids, epochs, draws);
-    return Array.from({ length: n }, (_, i) => {
-      const bytes = height * width * 3;
-      const [cropY, cropX] = [draws.cropYX[2 * i]!, draws.cropYX[2 * i + 1]!];
-      const [cutoutY, cutoutX] = [draws.cutoutYX[2 * i]!, draws.cutoutYX[2 * i + 1]!];
-      const drawn = { cropY, cropX, flip: draws.flip[i] === 1, cutoutY, cutoutX };
-      const original = imagesNHWC.subarray(ids[i]! * bytes, (ids[i]! + 1) * bytes);
-      const pixels = augmentedPixels(original, [height, width], drawn, augment, data.normalization.mean);
-      return image(`augmented/${i}`, encodePng(pixels, height, width), height, width);
+    const options = { ...augment, seed, count, height, width };
+    const pixelsOf = (images: Int32Array): Uint8Array[] => {
+      const draws = makeDraws(n);
+      drawAugmentation(options, images, epochs, draws);
+      return Array.from(images, (id, i) => {
+        const [cropY, cropX] = [draws.cropYX[2 * i]!, draws.cropYX[2 * i + 1]!];
+        const [cutoutY, cutoutX] = [draws.cutoutYX[2 * i]!, draws.cutoutYX[2 * i + 1]!];
+        const [brightness, contrast] = [draws.colour[2 * i]!, draws.colour[2 * i + 1]!];
+        const drawn = { cropY, cropX, flip: draws.flip[i] === 1, cutoutY, cutoutX, brightness, contrast };
+        const bytes = height * width * 3;
+        const original = imagesNHWC.subarray(id * bytes, (id + 1) * bytes);
+        return augmentedPixels(original, [height, width], drawn, augment, data.normalization.mean);
+      });
+    };
+    const own = pixelsOf(ids);
+    const { partners, shares } = augment.mixup > 0 ? drawMixture(options, ids, epochs) : { partners: ids, shares: [] };
+    const others = augment.mixup > 0 ? pixelsOf(partners) : [];
+    return own.map((pixels, i) => {
+      const shown = others[i] ? mixedPixels(pixels, others[i], shares[i]!) : pixels;
+      return image(`augmented/${i}`, encodePng(shown, height, width), height, width);
     });
   }
 }

@@ -1,5 +1,5 @@
 /**
- * From indices and random draws to a batch of images, inside the recorded graph: gather, crop, flip, cutout, normalise.
+ * From indices and random draws to a batch of images, inside the recorded graph: gather, crop, flip, brightness, contrast, cutout, normalise.
  *
  * Idea: the data set lies on the device as uint8. Cropping with padding, then flipping, is a choice of one source pixel for each
  * pixel of the result; it is done by one gather of pixels, and what falls outside (or into the cutout) is set to zero after
@@ -29,14 +29,26 @@ export interface Draws {
   readonly cropYX: Tensor;
   readonly flip: Tensor;
   readonly cutoutYX: Tensor;
+  /** float32 [N, 2]: factors of brightness and contrast. */
+  readonly colour?: Tensor;
 }
 
 export interface AugmentOptions {
   /** Pixels of padding on each side; 0: no crop. */
   readonly crop: number;
-  readonly flip: boolean;
+  readonly flip: boolean | 'alternating';
   /** Side of the square that is blanked; 0: none. */
   readonly cutout: number;
+  /** Largest changes of the factors (data/augmentation.ts); 0: none. */
+  readonly brightness?: number;
+  readonly contrast?: number;
+  /** α of mixtures; 0: none. */
+  readonly mixup?: number;
+}
+
+/** Whether brightness or contrast are drawn. */
+export function changesColour({ brightness = 0, contrast = 0 }: AugmentOptions): boolean {
+  return brightness > 0 || contrast > 0;
 }
 
 const GATHER_UINT8: readonly Attribute[] = [
@@ -59,10 +71,12 @@ export function augmentedImages(
   draws: Draws,
   options: AugmentOptions,
 ): Tensor4D {
-  if (options.crop === 0 && !options.flip && options.cutout === 0) return plainImages(engine, source, indicesN);
+  const { colour } = draws;
+  if (options.crop === 0 && !options.flip && options.cutout === 0)
+    return normalized(engine, gather(engine, source.imagesMHWC, indicesN), source, colour);
   const { height, width } = source;
   const [rowsNH, columnsNW] = sourcePixels(draws, options, height, width);
-  const images = normalized(engine, gatherPixels(engine, source, indicesN, rowsNH, columnsNW), source);
+  const images = normalized(engine, gatherPixels(engine, source, indicesN, rowsNH, columnsNW), source, colour);
   if (options.crop === 0 && options.cutout === 0) return images;
   let visible = tf.logicalAnd(tf.expandDims(inside(rowsNH, height), 2), tf.expandDims(inside(columnsNW, width), 1));
   if (options.cutout > 0)
@@ -128,14 +142,23 @@ function cutoutSquare({ cutoutYX }: Draws, size: number, height: number, width: 
   return tf.logicalAnd(tf.expandDims(covered(height, centreY), 2), tf.expandDims(covered(width, centreX), 1));
 }
 
-/** (pixel / 255 − mean) / std, as one multiplication and one addition a channel. */
-function normalized(engine: Engine, pixels: GraphValue, { normalization }: ImageSource): Tensor4D {
+/** (pixel / 255 − mean) / std, as one multiplication and one addition a channel; before that the changes of colour. */
+function normalized(engine: Engine, pixels: GraphValue, { normalization }: ImageSource, colour?: Tensor): Tensor4D {
   const types = [attr.type('SrcT', DType.uint8), attr.type('DstT', DType.float32)];
   const floats = engine.tensor(engine.operation('Cast', [pixels], types, 1).outputs[0]!);
   const { mean, std } = normalization;
   const scaleC = tf.tensor1d(std.map((deviation) => 1 / (255 * deviation)));
   const shiftC = tf.tensor1d(mean.map((value, channel) => -value / std[channel]!));
-  return tf.add(tf.mul(floats, scaleC), shiftC) as Tensor4D;
+  const shown = colour ? recoloured(floats, colour, mean) : floats;
+  return tf.add(tf.mul(shown, scaleC), shiftC) as Tensor4D;
+}
+
+/** Pixels times the first factor, then their distance from the data set's mean colour times the second; each kept in [0, 255]. */
+function recoloured(pixels: Tensor, colour: Tensor, mean: readonly number[]): Tensor {
+  const [brightness, contrast] = tf.split(tf.reshape(colour, [-1, 1, 1, 2]), 2, 3) as [Tensor, Tensor];
+  const bright = tf.clipByValue(tf.mul(pixels, brightness), 0, 255);
+  const meanC = tf.tensor1d(mean.map((value) => 255 * value));
+  return tf.clipByValue(tf.add(tf.mul(tf.sub(bright, meanC), contrast), meanC), 0, 255);
 }
 
 function gather(engine: Engine, values: GraphValue, indices: Tensor): GraphValue {

@@ -12,7 +12,13 @@ import type { Phase } from '../core/events.js';
 import { drawWords, Purpose } from '../core/philox.js';
 import { Scope } from '../core/scope.js';
 import { sizeOf } from '../core/shape.js';
-import { type AugmentationDraws, type AugmentationOptions, drawAugmentation } from '../data/augmentation.js';
+import {
+  type AugmentationDraws,
+  type AugmentationOptions,
+  drawAugmentation,
+  drawMixture,
+  makeDraws,
+} from '../data/augmentation.js';
 import { ratesOf } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
 import { type Execution, execute } from '../tensorflow/execute.js';
@@ -77,7 +83,7 @@ export interface EvaluatedBatch {
   readonly aboveN: Float32Array;
 }
 
-/** Handles of one shard's feeds: indices, cropYX, flip, cutoutYX, dropoutKey. */
+/** Handles of one shard's feeds: dropoutKey, the samples' indices and draws, with mixtures those of the partners and the shares. */
 type Feed = readonly TensorHandle[];
 
 const XLA = [attr.bool('_XlaMustCompile', true)];
@@ -119,7 +125,7 @@ export class Replica {
       tensorOver(runtime, device, group.result.subarray(0, layout.length), [layout.length]),
     );
     const n = program.shardBatch;
-    this.#draws = { cropYX: new Int32Array(2 * n), flip: new Int32Array(n), cutoutYX: new Int32Array(2 * n) };
+    this.#draws = makeDraws(n);
   }
 
   /** One synchronous step. Blocks in `reduce` until every rank is there. */
@@ -138,16 +144,26 @@ export class Replica {
     const n = program.shardBatch;
     return range(shards.first, shards.end).map((shard) => {
       const own = ids.subarray(shard * n, (shard + 1) * n);
-      drawAugmentation(augmentation, own, epochs.subarray(shard * n, (shard + 1) * n), this.#draws);
-      const { cropYX, flip, cutoutYX } = this.#draws;
-      return [
-        feeds.use(tensorFrom(this.#runtime, device, own, [n])),
-        feeds.use(tensorFrom(this.#runtime, device, cropYX, [n, 2])),
-        feeds.use(tensorFrom(this.#runtime, device, flip, [n])),
-        feeds.use(tensorFrom(this.#runtime, device, cutoutYX, [n, 2])),
-        feeds.use(tensorFrom(this.#runtime, device, dropoutKey(augmentation.seed, step, shard), [2])),
-      ];
+      const ownEpochs = epochs.subarray(shard * n, (shard + 1) * n);
+      const key = feeds.use(tensorFrom(this.#runtime, device, dropoutKey(augmentation.seed, step, shard), [2]));
+      const samples = this.#samples(own, ownEpochs, feeds);
+      if (!program.feed.mixture) return [key, ...samples];
+      const { partners, shares } = drawMixture(augmentation, own, ownEpochs);
+      const others = this.#samples(partners, ownEpochs, feeds);
+      return [key, ...samples, ...others, feeds.use(tensorFrom(this.#runtime, device, shares, [n]))];
     });
+  }
+
+  /** Indices and random draws of samples. */
+  #samples(ids: Int32Array, epochs: Int32Array, feeds: Scope): TensorHandle[] {
+    const { program, augmentation, device } = this.#options;
+    const n = ids.length;
+    drawAugmentation(augmentation, ids, epochs, this.#draws);
+    const { cropYX, flip, cutoutYX, colour } = this.#draws;
+    const put = (values: Int32Array | Float32Array, shape: readonly number[]) =>
+      feeds.use(tensorFrom(this.#runtime, device, values, shape));
+    const usual = [put(ids, [n]), put(cropYX, [n, 2]), put(flip, [n]), put(cutoutYX, [n, 2])];
+    return program.feed.colour ? [...usual, put(colour!, [n, 2])] : usual;
   }
 
   /** Loss and gradients of each shard, into the shard's row. */

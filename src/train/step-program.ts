@@ -24,7 +24,7 @@ import { NUM_RATES, type OptimizerOptions, optimizerSlots } from '../optim/optim
 import { attr } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
 import type { Operation } from '../tensorflow/graph-builder.js';
-import { type AugmentOptions, augmentedImages, type ImageSource, plainImages } from './augment.js';
+import { type AugmentOptions, augmentedImages, changesColour, type ImageSource, plainImages } from './augment.js';
 import { type RowLayout, rowLayout } from './row-layout.js';
 
 /** One split of a data set, as far as a recording must know it. */
@@ -64,6 +64,7 @@ export interface StepProgram {
   readonly layout: RowLayout;
   readonly optimizer: OptimizerOptions;
   readonly ema: number;
+  readonly feed: FeedOptions;
 }
 
 export interface RecordedProgram {
@@ -105,27 +106,29 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
     layout,
     optimizer: options.optimizer,
     ema: options.ema,
+    feed: feedOf(options.augment),
   };
   return { program, functions };
 }
 
-/** Inputs: parameters, images, labels, then indices [N], cropYX [N, 2], flip [N], cutoutYX [N, 2], dropoutKey [2]. Output: the row. */
+/** Inputs: parameters, images, labels, dropoutKey [2], the samples; with mixtures the partners and shares [N]. Output: the row. */
 function recordCompute(engine: Engine, name: string, model: Model, options: ProgramOptions): CompiledFunction {
   const n = options.shardBatch;
+  const { colour, mixture } = feedOf(options.augment);
   const parameters = model.parameters.map(({ shape }) => variable(shape));
-  const feed = [int32([n]), int32([n, 2]), int32([n]), int32([n, 2]), int32([2])];
-  const inputs = [...parameters, ...splitInputs(options.train), ...feed];
+  const samples = [int32([n]), int32([n, 2]), int32([n]), int32([n, 2]), ...(colour ? [float32([n, 2])] : [])];
+  const partners = mixture ? [...samples, float32([n])] : [];
+  const inputs = [...parameters, ...splitInputs(options.train), int32([2]), ...samples, ...partners];
   return engine.recordFunction({ name, precision: options.precision }, inputs, (recorded) => {
-    const values = recorded.slice(0, parameters.length).map((input) => input.value());
-    const [images, labels, indices, cropYX, flip, cutoutYX, dropoutKey] = recorded.slice(
-      parameters.length,
-    ) as SevenInputs;
+    const take = taker(recorded);
+    const values = take(parameters.length).map((input) => input.value());
+    const [images, labels, dropoutKey] = take(3) as [RecordedInput, RecordedInput, RecordedInput];
     const source = { ...options.train, imagesMHWC: images.raw, normalization: options.normalization };
-    const changes = { cropYX: cropYX.value(), flip: flip.value(), cutoutYX: cutoutYX.value() };
-    const batch = augmentedImages(engine, source, indices.value(), changes, options.augment);
-    const labelsN = tf.gather(labels.value() as Tensor1D, indices.value() as Tensor1D);
+    const read = () => augmentedSamples(engine, source, labels, take(samples.length), options.augment);
+    const own = read();
+    const batch = mixture ? mixed(own, read(), take(1)[0]!.value()) : own;
     const { loss, gradients, statistics, correct } = withRandomKey(dropoutKey.value(), () =>
-      lossAndGradients(model, values, batch, labelsN, options.labelSmoothing),
+      lossAndGradients(model, values, batch.imagesNHWC, batch, options.labelSmoothing),
     );
     const flat = [
       ...gradients.map((gradient) => tf.reshape(gradient, [gradient.size])),
@@ -140,15 +143,46 @@ function recordCompute(engine: Engine, name: string, model: Model, options: Prog
   });
 }
 
-type SevenInputs = [
-  RecordedInput,
-  RecordedInput,
-  RecordedInput,
-  RecordedInput,
-  RecordedInput,
-  RecordedInput,
-  RecordedInput,
-];
+/** Which draws a step is fed beside the usual ones. */
+export interface FeedOptions {
+  readonly colour: boolean;
+  readonly mixture: boolean;
+}
+
+function feedOf(augment: AugmentOptions): FeedOptions {
+  return { colour: changesColour(augment), mixture: (augment.mixup ?? 0) > 0 };
+}
+
+/** What the loss is told of the classes: of a mixture those of both images, and the share of the first, [N]. */
+export interface BatchLabels {
+  readonly labelsN: Tensor;
+  readonly mixture?: { readonly labelsN: Tensor; readonly shareN: Tensor };
+}
+
+type Batch = BatchLabels & { readonly imagesNHWC: Tensor };
+
+/** `samples`: indices [N], cropYX [N, 2], flip [N], cutoutYX [N, 2], with changes of colour also their factors [N, 2]. */
+function augmentedSamples(
+  engine: Engine,
+  source: ImageSource,
+  labels: RecordedInput,
+  samples: readonly RecordedInput[],
+  augment: AugmentOptions,
+): Batch {
+  const [indices, cropYX, flip, cutoutYX, colour] = samples.map((input) => input.value());
+  const draws = { cropYX: cropYX!, flip: flip!, cutoutYX: cutoutYX!, ...(colour && { colour }) };
+  return {
+    imagesNHWC: augmentedImages(engine, source, indices!, draws, augment),
+    labelsN: tf.gather(labels.value() as Tensor1D, indices as Tensor1D),
+  };
+}
+
+/** Share of the one and the rest of the other, images and classes. */
+function mixed(own: Batch, partner: Batch, shareN: Tensor): Batch {
+  const share = tf.reshape(shareN, [-1, 1, 1, 1]);
+  const imagesNHWC = tf.add(tf.mul(own.imagesNHWC, share), tf.mul(partner.imagesNHWC, tf.sub(1, share)));
+  return { imagesNHWC, labelsN: own.labelsN, mixture: { labelsN: partner.labelsN, shareN } };
+}
 
 interface LossAndGradients {
   readonly loss: Scalar;
@@ -163,7 +197,7 @@ export function lossAndGradients(
   model: Model,
   parameters: readonly Tensor[],
   imagesNHWC: Tensor,
-  labelsN: Tensor,
+  labels: BatchLabels,
   labelSmoothing: number,
 ): LossAndGradients {
   let statistics: readonly Statistics[] = [];
@@ -172,8 +206,8 @@ export function lossAndGradients(
     const net = new TrainingNet(model.parameters, values);
     const logitsNK = model.forward(net, imagesNHWC as never) as Tensor2D;
     statistics = net.batchStatistics;
-    correct = tf.keep(fractionCorrect(logitsNK, labelsN));
-    const loss = tf.mean(softmaxCrossEntropy(targets(labelsN, model.classes, labelSmoothing), logitsNK)) as Scalar;
+    correct = tf.keep(fractionCorrect(logitsNK, labels));
+    const loss = tf.mean(softmaxCrossEntropy(mixedTargets(labels, model.classes, labelSmoothing), logitsNK)) as Scalar;
     return net.penalties.length === 0 ? loss : (tf.addN([loss, ...net.penalties]) as Scalar);
   };
   const run = () => forward(...(parameters as Tensor[]));
@@ -197,8 +231,21 @@ function targets(labelsN: Tensor, classes: number, smoothing: number): Tensor2D 
   return smoothing === 0 ? oneHot : tf.add(tf.mul(oneHot, 1 - smoothing), smoothing / classes);
 }
 
-function fractionCorrect(logitsNK: Tensor2D, labelsN: Tensor): Scalar {
-  return tf.mean(tf.cast(tf.equal(tf.argMax(logitsNK, 1), labelsN), 'float32'));
+function mixedTargets({ labelsN, mixture }: BatchLabels, classes: number, smoothing: number): Tensor2D {
+  const own = targets(labelsN, classes, smoothing);
+  if (!mixture) return own;
+  const share = tf.expandDims(mixture.shareN, 1);
+  const partners = targets(mixture.labelsN, classes, smoothing);
+  return tf.add(tf.mul(own, share), tf.mul(partners, tf.sub(1, share)));
+}
+
+/** Of a mixture an answer counts as much as the image that it is right for. */
+function fractionCorrect(logitsNK: Tensor2D, { labelsN, mixture }: BatchLabels): Scalar {
+  const predicted = tf.argMax(logitsNK, 1);
+  const isRight = (labels: Tensor) => tf.cast(tf.equal(predicted, labels), 'float32');
+  if (!mixture) return tf.mean(isRight(labelsN));
+  const { shareN } = mixture;
+  return tf.mean(tf.add(tf.mul(isRight(labelsN), shareN), tf.mul(isRight(mixture.labelsN), tf.sub(1, shareN))));
 }
 
 /**

@@ -84,7 +84,7 @@ export class OneRank {
     const shards = count / program.shardBatch;
     const arena: ArenaSpec = createArena({ world: 1, shards, rowLength: program.layout.length });
     this.#group = new RankGroup(arena, 0, 60);
-    const augmentation = { ...augment, seed: SEED, height, width };
+    const augmentation = { ...augment, seed: SEED, count, height, width };
     const both = { train: split, test: split };
     const own = { first: 0, end: shards };
     const replicaOptions = { device, program, state: this.#state, ...both, shards: own, augmentation };
