@@ -14,6 +14,8 @@ const options = [
   '--readme',
   'none',
   '--disableSources',
+  '--intentionallyNotExported',
+  'runConfigSchema',
   '--treatWarningsAsErrors',
 ];
 const words = ['--yes', ...packages, '--', 'typedoc', ...options];
