@@ -66,17 +66,26 @@ test('several hosts without a trusted network are refused, with the reason', ALA
   );
 });
 
+/** Empty where the process has ended meanwhile. */
+function readIfThere(file: string): string {
+  try {
+    return fs.readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
 /** Inodes of the sockets of a process that listen, on TCP of either family. */
 function listeningSockets(pid: number): string[] {
   const listening = ['tcp', 'tcp6'].flatMap((family) =>
-    fs
-      .readFileSync(`/proc/${pid}/net/${family}`, 'utf8')
+    readIfThere(`/proc/${pid}/net/${family}`)
       .split('\n')
       .slice(1)
       .map((line) => line.trim().split(/\s+/))
       .filter((words) => words[3] === '0A')
       .map((words) => words[9]!),
   );
+  if (!fs.existsSync(`/proc/${pid}/fd`)) return [];
   const own = fs.readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
     try {
       return [fs.readlinkSync(`/proc/${pid}/fd/${fd}`)];
