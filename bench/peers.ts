@@ -88,14 +88,12 @@ function pytorchSteps(model: string, ...words: readonly string[]): string[][] {
   ];
 }
 
-function share(part: (seconds: Record<string, number>) => number) {
-  return (result: Json) => {
-    const seconds = result['seconds'] as Record<string, number>;
-    return part(seconds) / Object.values(seconds).reduce((sum, value) => sum + value, 0);
-  };
+/** Of a step's seconds, the share that lies outside of TensorFlow's kernels. */
+function shareOutsideKernels(result: Json): number {
+  const seconds = result['seconds'] as Readonly<Record<string, number>>;
+  const all = Object.values(seconds).reduce((sum, value) => sum + value, 0);
+  return (seconds['feed']! + seconds['reduce']! + seconds['report']!) / all;
 }
-
-const outsideKernels = share((seconds) => seconds['feed']! + seconds['reduce']! + seconds['report']!);
 
 function kerasSteps(precision: string): string[][] {
   const script = [tensorflowPython(), path.join(REFERENCE, 'keras_step.py'), '--precision', precision];
@@ -149,7 +147,7 @@ function rows(): Row[] {
       goal: 1,
       ours: resnet20.ours,
       peers: () => [],
-      figure: (result) => 0.01 / outsideKernels(result),
+      figure: (result) => 0.01 / shareOutsideKernels(result),
     },
     {
       id: 'scaling',
