@@ -8,7 +8,7 @@ import os from 'node:os';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { ClusterPlace } from '../tensorflow/host-cluster.js';
 import { type Library, openLibrary } from '../tensorflow/library.js';
-import { createRuntime, type Device, type Runtime } from '../tensorflow/runtime.js';
+import { createRuntime, type Device, type GpuOptions, type Runtime } from '../tensorflow/runtime.js';
 
 export interface DeviceRequest {
   readonly kind: 'gpu' | 'cpu';
@@ -21,6 +21,8 @@ export interface RunDevices {
   /** One a rank, by rank: `/device:CPU:1`. */
   readonly names: readonly string[];
   readonly kind: 'gpu' | 'cpu';
+  /** No two of them are on one card. */
+  readonly areDistinct: boolean;
 }
 
 /** Cores that this process may use. */
@@ -36,6 +38,7 @@ export interface DeviceOptions {
   readonly defaultWorkers: number;
   readonly threadsPerDevice: (workers: number) => number;
   readonly explicitPlacement?: boolean;
+  readonly gpu?: GpuOptions;
   /** Where this host is one of several. */
   readonly cluster?: ClusterPlace | undefined;
 }
@@ -45,7 +48,7 @@ export interface DeviceOptions {
  * @throws DTRAIN_LIBRARY_MISSING, DTRAIN_TOO_FEW_GPUS, DTRAIN_PORT (exit 4).
  */
 export function openDevices(options: DeviceOptions): RunDevices {
-  const { request, command, threadsPerDevice, explicitPlacement = false, cluster } = options;
+  const { request, command, threadsPerDevice, explicitPlacement = false, gpu, cluster } = options;
   const library = openLibrary(cluster?.addresses);
   if (request?.kind === 'gpu' && library.variant === 'cpu') throw onlyCpuLibrary(request.count, command);
   const workers = request?.count ?? options.defaultWorkers;
@@ -55,16 +58,22 @@ export function openDevices(options: DeviceOptions): RunDevices {
     threadsPerDevice: threadsPerDevice(workers),
     explicitPlacement,
     verbose: library.verbose,
+    // A run on the CPU leaves GPUs to others.
+    maxGpus: request?.kind === 'cpu' ? 0 : undefined,
+    gpu,
+    // A rank whose function waits must not hold up that of another.
+    dispatchThreads: library.variant === 'gpu' ? Math.max(cpuDevices, availableCores()) : undefined,
     cluster,
   });
   const gpus = runtime.devices.filter(({ kind }) => kind === 'gpu');
   const kind = request?.kind ?? (gpus.length > 0 ? 'gpu' : 'cpu');
   if (kind === 'cpu') {
     const cpus = runtime.devices.filter((device) => device.kind === 'cpu').slice(0, workers);
-    return { runtime, library, kind, names: cpus.map(({ name }) => name) };
+    return { runtime, library, kind, names: cpus.map(({ name }) => name), areDistinct: true };
   }
   if (request && gpus.length < request.count) throw tooFewGpus(request.count, gpus, command);
-  return { runtime, library, kind, names: gpus.slice(0, request?.count).map(({ name }) => name) };
+  const names = gpus.slice(0, request?.count).map(({ name }) => name);
+  return { runtime, library, kind, names, areDistinct: (gpu?.workersPerCard ?? 1) === 1 };
 }
 
 function tooFewGpus(asked: number, found: readonly Device[], command: string): DtrainError {
