@@ -101,6 +101,8 @@ export interface Assembly {
   readonly hosts: HostLink | null;
   /** Host 0's `start`. */
   readonly start: RunStart | undefined;
+  /** Lines for people. */
+  readonly say: (line: string) => void;
 }
 
 /** The generated set is twelve times smaller than CIFAR-10: more passes, fewer steps. */
@@ -142,6 +144,7 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     hosts: numHosts,
   });
   say(devicesText(devices, batch));
+  for (const note of devices.notes) say(note);
   const { data, config } = await loadData(options);
   resumed?.checkData(data);
   const engine = startEngine(devices.runtime, devices.names[0]!);
@@ -174,7 +177,7 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     const facts = { config, data, batch, devices, hosts: numHosts };
     const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
     await hosts?.broadcast(state);
-    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
+    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start, say };
     await prepareRanks(assembly, options.life ?? 1);
     return assembly;
   } catch (error) {

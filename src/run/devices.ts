@@ -6,6 +6,7 @@
  */
 import os from 'node:os';
 import { DtrainError, ExitCode } from '../core/errors.js';
+import { type DriverReport, driverTrouble, newCards, readDriver } from '../tensorflow/cuda-driver.js';
 import type { ClusterPlace } from '../tensorflow/host-cluster.js';
 import { type Library, openLibrary } from '../tensorflow/library.js';
 import { createRuntime, type Device, type GpuOptions, type Runtime } from '../tensorflow/runtime.js';
@@ -23,6 +24,8 @@ export interface RunDevices {
   readonly kind: 'gpu' | 'cpu';
   /** No two of them are on one card. */
   readonly areDistinct: boolean;
+  /** Sentences for people about the devices. */
+  readonly notes: readonly string[];
 }
 
 /** Cores that this process may use. */
@@ -69,18 +72,39 @@ export function openDevices(options: DeviceOptions): RunDevices {
   const kind = request?.kind ?? (gpus.length > 0 ? 'gpu' : 'cpu');
   if (kind === 'cpu') {
     const cpus = runtime.devices.filter((device) => device.kind === 'cpu').slice(0, workers);
-    return { runtime, library, kind, names: cpus.map(({ name }) => name), areDistinct: true };
+    return { runtime, library, kind, names: cpus.map(({ name }) => name), areDistinct: true, notes: [] };
   }
-  if (request && gpus.length < request.count) throw tooFewGpus(request.count, gpus, command);
+  if (request && gpus.length < request.count)
+    throw tooFewGpus(request.count, gpus, command, readDriver(), library.visibleGpus);
   const names = gpus.slice(0, request?.count).map(({ name }) => name);
-  return { runtime, library, kind, names, areDistinct: (gpu?.workersPerCard ?? 1) === 1 };
+  return {
+    runtime,
+    library,
+    kind,
+    names,
+    areDistinct: (gpu?.workersPerCard ?? 1) === 1,
+    notes: newCards(readDriver()),
+  };
 }
 
-function tooFewGpus(asked: number, found: readonly Device[], command: string): DtrainError {
-  const list = found.length === 0 ? 'none' : `${found.length} (${found.map(({ name }) => name).join(', ')})`;
-  const onGpus = found.length === 0 ? '' : `Run with --gpus ${found.length}, or on the CPU: `;
-  const cure = `${onGpus || 'Check the driver with dtrain doctor, or run on the CPU: '}${command} --cpus ${asked}`;
-  const text = `asked for ${asked} ${asked === 1 ? 'GPU' : 'GPUs'}, TensorFlow found ${list}. ${cure}`;
+/** Exported for tests. */
+export function tooFewGpus(
+  asked: number,
+  found: readonly Pick<Device, 'name'>[],
+  command: string,
+  driver: DriverReport,
+  visibleGpus: string | undefined,
+): DtrainError {
+  const onCpu = `on the CPU: ${command} --cpus ${asked}`;
+  const begin = `asked for ${asked} ${asked === 1 ? 'GPU' : 'GPUs'}, TensorFlow found`;
+  const trouble = driverTrouble(driver, visibleGpus);
+  const list = `${found.length} (${found.map(({ name }) => name).join(', ')})`;
+  const text =
+    found.length > 0
+      ? `${begin} ${list}. Run with --gpus ${found.length}, or ${onCpu}`
+      : trouble
+        ? `${begin} none. ${trouble.what} ${trouble.cure} Or run ${onCpu}`
+        : `${begin} none, though the driver has one: a CUDA library may not load. See dtrain doctor, or run ${onCpu}`;
   return new DtrainError('DTRAIN_TOO_FEW_GPUS', ExitCode.environment, text);
 }
 
