@@ -60,7 +60,7 @@ const EVENTS = {
     'normalization',
     'config',
   ],
-  step: ['event', 'step', 'epoch', 'loss', 'trainAccuracy', 'learningRate', 'imagesPerSecond', 'seconds'],
+  step: ['event', 'step', 'epoch', 'loss', 'trainAccuracy', 'learningRate', 'imagesPerSecond', 'seconds', 'dataWait'],
   evaluation: ['event', 'step', 'epoch', 'testLoss', 'testAccuracy', 'images'],
   checkpoint: ['event', 'step', 'path'],
   end: ['event', 'steps', 'epochs', 'finalTestAccuracy', 'bestTestAccuracy', 'imagesPerSecond', 'wallSeconds'],

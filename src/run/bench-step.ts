@@ -78,7 +78,7 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
     throw (await assembly.hosts?.named(error)) ?? error;
   } finally {
     await assembly.hosts?.abort('the bench has ended');
-    await assembly.pool.close();
+    await assembly.close();
   }
 }
 

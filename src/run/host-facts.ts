@@ -2,7 +2,7 @@
 import type { HostFacts } from '../cluster/rendezvous.js';
 import type { BatchPlan } from '../config/derive.js';
 import { CONFIG_KEYS, type RunConfig } from '../config/schema.js';
-import type { DataSet } from '../data/data-set.js';
+import type { Measured } from '../data/data-set.js';
 import type { RunDevices } from './devices.js';
 import { packageVersion } from './version.js';
 
@@ -17,7 +17,7 @@ export function hostFacts({
   hosts,
 }: {
   readonly config: RunConfig;
-  readonly data: Pick<DataSet, 'fingerprint'>;
+  readonly data: Pick<Measured, 'fingerprint'>;
   readonly batch: BatchPlan;
   readonly devices: RunDevices;
   readonly hosts: number;

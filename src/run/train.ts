@@ -142,7 +142,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
     if (directory && opened) directory.record(checkpointEvent(directory, opened.manifest.step));
     if (signal?.aborted && !hosts) throw stoppedBefore(opened);
     if (signal?.aborted) stop();
-    using artifacts = directory && new RunArtifacts(directory.path, assembly, warn);
+    using artifacts = directory && (await RunArtifacts.open(directory.path, assembly, warn));
     run = new TrainingRun({ assembly, directory, artifacts, options, startedAt, opened });
     for await (const event of run.events()) {
       if (event.event !== 'run' || !isBegun) directory?.record(event);
@@ -158,7 +158,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
     signal?.removeEventListener('abort', stop);
     await assembly.hosts?.abort('this run has ended');
     run?.close();
-    await assembly.pool.close();
+    await assembly.close();
   }
 }
 
@@ -327,7 +327,7 @@ class TrainingRun {
     this.#lastAccuracy = testAccuracy;
     if (isBest) this.#bestAccuracy = testAccuracy;
     const epoch = this.#timetable.epochsAfter(this.#step);
-    this.#artifacts?.evaluation(this.#step, epoch, result);
+    await this.#artifacts?.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
     this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
     return { isBest };
@@ -568,6 +568,7 @@ function stoppedBefore(opened: OpenCheckpoint | undefined): DtrainError {
 }
 
 const NEEDS_LAST_GOOD: readonly ExitCode[] = [
+  ExitCode.data,
   ExitCode.storage,
   ExitCode.diverged,
   ExitCode.outOfMemory,
