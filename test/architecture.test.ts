@@ -58,7 +58,7 @@ const DOORS: Readonly<Record<string, string>> = {
 const BUILT_IN = { name: '@tensorflow/tfjs-node-gpu', imports: ['google-protobuf'] };
 
 /** Files outside cli that are the entry of a process of their own. */
-const PROCESS_ENTRIES = ['run/bench-step-process.ts', 'run/engine-main.ts'];
+const PROCESS_ENTRIES = ['run/bench-data-process.ts', 'run/bench-step-process.ts', 'run/engine-main.ts'];
 /** Acts out an injected fault: a thread that exits, a rank that stalls. */
 const FAULTS = ['run/rank-worker.ts'];
 
@@ -167,6 +167,7 @@ test('what must stay in few places', () => {
     'tensorflow/install.ts',
     'data/locate.ts',
     'run/assemble.ts',
+    'run/decoder-pool.ts',
   ];
   onlyIn(/\bprocess\.env\b/, (file) => isEntry(file) || environment.includes(file));
   onlyIn(/\bterminate\(\)/, () => false);

@@ -27,6 +27,7 @@ const SURFACE: Readonly<Record<string, readonly string[]>> = {
   'bench step': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
   'bench all-reduce': ['bytes', 'ranks', 'rounds', 'json'],
   'bench scaling': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json', 'hosts', 'host-rank', 'min-efficiency'],
+  'bench data': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
   'find lr': ['config', 'gpus', 'cpus', 'min', 'max', 'steps', 'json'],
   'find batch': ['config', 'gpus', 'cpus', 'max', 'steps', 'json'],
   models: ['input', 'classes', 'stem', 'json'],

@@ -15,7 +15,7 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-usage-'));
 after(() => fs.rmSync(folder, { recursive: true }));
 
 const usageOf = (command: string) => COMMANDS.find(({ name }) => name === command)!.usage;
-const BENCH = 'dtrain bench step|all-reduce|scaling [...]';
+const BENCH = 'dtrain bench step|all-reduce|scaling|data [...]';
 const CONFIG = 'dtrain config print|schema|docs [...]';
 
 /** Words of a command line, what is wrong with them, and the usage shown: of a command, or as it stands. */
@@ -68,9 +68,10 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
   ['eval', 'CHECKPOINT is missing.', 'eval'],
   ['eval x y', 'unknown word "y": expected a command or KEY=VALUE.', 'eval'],
   ['eval x --config y', 'unknown flag --config.', 'eval'],
-  ['bench', 'bench: expected step, all-reduce, scaling, got nothing.', BENCH],
+  ['bench', 'bench: expected step, all-reduce, scaling, data, got nothing.', BENCH],
   ['bench stepp --steps 3', 'unknown word "stepp" (did you mean step?)', BENCH],
-  ['bench data', 'unknown word "data".', BENCH],
+  ['bench date', 'unknown word "date" (did you mean data?)', BENCH],
+  ['bench data', '--config is missing: for instance --config resnet20', 'bench data'],
   ['bench step', '--config is missing: for instance --config resnet20', 'bench step'],
   [
     'bench step --config resnet20 --steps 0',

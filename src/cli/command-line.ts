@@ -178,7 +178,7 @@ function usageText({ usage, describe }: Pick<Command, 'usage' | 'describe'>): st
 
 const GROUPS: Readonly<Record<string, string>> = {
   find: 'tries learning rates, or batches, and names the best',
-  bench: 'times steps, the all-reduce, and numbers of workers',
+  bench: 'times steps, the all-reduce, numbers of workers, and the images on their way',
   config: 'prints the resolved configuration, and what a configuration may hold',
 };
 

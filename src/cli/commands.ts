@@ -128,6 +128,15 @@ export const COMMANDS: readonly Command[] = [
     run: async (flags, context) => (await import('./bench-command.js')).benchScalingCommand(flags, context),
   },
   {
+    name: 'bench data',
+    words: '[overrides..]',
+    usage:
+      'dtrain bench data --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--steps N] [--warmup N] [--json]',
+    describe: 'times how images reach the steps, from memory and streamed, and how long steps wait for them',
+    flags: stepBenchFlags,
+    run: async (flags, context) => (await import('./bench-command.js')).benchDataCommand(flags, context),
+  },
+  {
     name: 'find lr',
     words: '[overrides..]',
     usage:
