@@ -4,9 +4,11 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
+import { loadConfig } from '../src/config/load.js';
 import type { TrainEvent } from '../src/core/events.js';
+import { benchData } from '../src/run/bench-data.js';
 import { evaluateCheckpoint } from '../src/run/evaluate.js';
-import { lastCheckpointFile, runTraining, tinyImages } from './support/train-run.js';
+import { lastCheckpointFile, runTraining, SMALL_RUN, tinyImages } from './support/train-run.js';
 
 const images = tinyImages();
 const words = (folder: string) => [
@@ -51,39 +53,41 @@ test('streamed with 1 and 2 workers: the events and the bits of the set in memor
   assert(resident.events.every((event) => !('dataWait' in event)));
 });
 
-test('stopped in the middle of an epoch and resumed, streamed, from memory or on another number of workers: the same bits', async () => {
+test('stopped in the middle of an epoch, resumed on another number of workers: the same bits', async () => {
   const stop = new AbortController();
   const onProgress = ({ step }: { step: number }) => step >= 3 && stop.abort();
-  const options = { signal: stop.signal, onProgress };
-  const runDirs: string[] = [];
-  await assert.rejects(
-    runTraining(1, STREAMED, { ...options, onFolder: (folder) => runDirs.push(folder), configName: 'test' }),
-    { code: 'DTRAIN_STOPPED' },
-  );
-  const stopped = runDirs[0]!;
-  for (const [workers, given] of [
-    [2, STREAMED],
-    [1, words(images)],
-  ] as const) {
-    const runDir = `${stopped}-${workers}`;
-    fs.cpSync(stopped, runDir, { recursive: true, verbatimSymlinks: true });
-    fs.rmSync(path.join(runDir, 'lock'), { recursive: true, force: true });
-    const { events } = await runTraining(workers, given, { runDir, resume: { from: null } });
-    assert.equal(events.at(-1)?.event, 'end');
-    assertSameBits(runDir, `resumed with ${given.at(-1)}`);
-  }
+  let runDir = '';
+  const onFolder = (folder: string) => (runDir = folder);
+  const options = { signal: stop.signal, onProgress, onFolder };
+  await assert.rejects(runTraining(1, STREAMED, options), { code: 'DTRAIN_STOPPED' });
+  const { events } = await runTraining(2, STREAMED, { runDir, resume: { from: null } });
+  assert.equal(events.at(-1)?.event, 'end');
+  assertSameBits(runDir, 'resumed');
 });
 
 test('an evaluation of a checkpoint streams, and tells the same', async () => {
-  const reports = [];
-  for (const [count, overrides] of [
-    [1, []],
-    [2, ['data.memoryBytes=0']],
-  ] as const) {
-    const checkpoint = path.join(resident.runDir, 'checkpoints', 'last');
-    reports.push(await evaluateCheckpoint({ checkpoint, devices: { kind: 'cpu', count }, overrides }));
-  }
-  assert.deepEqual(reports[1], reports[0]);
+  const checkpoint = path.join(resident.runDir, 'checkpoints', 'last');
+  const devices = { kind: 'cpu', count: 2 } as const;
+  const report = await evaluateCheckpoint({ checkpoint, devices, overrides: ['data.memoryBytes=0'] });
+  const { testLoss, testAccuracy } = resident.events.findLast((event) => event.event === 'evaluation')!;
+  assert.deepEqual([report.testLoss, report.testAccuracy, report.images], [testLoss, testAccuracy, 40]);
+});
+
+test('bench data measures both paths with real steps', async () => {
+  const config = loadConfig({ overrides: [...SMALL_RUN, ...words(images)] });
+  const devices = { kind: 'cpu', count: 1 } as const;
+  const said: string[] = [];
+  const say = (line: string) => said.push(line);
+  const bench = await benchData({ config, configName: 'tiny', devices, steps: 3, warmup: 1, say });
+  const { memory, stream, ...head } = bench;
+  const { imagesPerSecond } = memory!;
+  const expected = { bench: 'data', config: 'tiny', devices: 'cpu', workers: 1, globalBatch: 32, steps: 3 };
+  assert.deepEqual(head, { ...expected, imagesPerSecond, path: 'memory' });
+  assert.deepEqual([memory!.training.dataWait, memory!.training.stepsThatWaited], [0, 0]);
+  assert.deepEqual(Object.keys(stream!), ['imagesPerSecond', 'training', 'threads', 'stepsAhead', 'peakSteps']);
+  assert(imagesPerSecond > 0 && stream!.imagesPerSecond > 0 && stream!.training.imagesPerSecond > 0);
+  assert.deepEqual([stream!.stepsAhead, stream!.peakSteps], [8, 8]);
+  assert(said.some((line) => line.startsWith(`${images}: 160 images of 8x8 take`)));
 });
 
 test('an image that is damaged after the first step ends the run where it is needed', async () => {

@@ -71,7 +71,7 @@ export interface PathMeasured extends Pick<DataBench, 'devices' | 'workers'> {
 export type PathAnswer = { readonly measured: PathMeasured } | { readonly error: SerializedError };
 
 /** The feed alone is measured for at least so long. */
-const FEED_SECONDS = 1;
+const FEED_SECONDS = 0.5;
 /** Waits shorter than this are the look itself. */
 const WAIT_SECONDS = 1e-4;
 
