@@ -93,7 +93,8 @@ test('the ring holds the samples of each step, in order, and never more steps th
   assert.equal(stream.stepsAhead, 8);
   assert(!ring.isThere('train', stream.stepsAhead, 0), 'no further than the ring has room');
   for (let position = 0; position < 25; position++) {
-    ring.wait('train', position, 0, 10);
+    await eventually('decoders run ahead', () => ring.isThere('train', position + stream.stepsAhead - 1, 0));
+    assert.equal(ring.wait('train', position, 0, 10), 0, 'a step does not wait while they do');
     const { ids } = sampleIds({ seed: 3, count: 40, shuffle: true }, (5 + position) * 16, 16);
     assert.deepEqual(
       redOf(ring.images('train', position, 0, 16)),

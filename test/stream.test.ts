@@ -8,6 +8,7 @@ import { loadConfig } from '../src/config/load.js';
 import type { TrainEvent } from '../src/core/events.js';
 import { benchData } from '../src/run/bench-data.js';
 import { evaluateCheckpoint } from '../src/run/evaluate.js';
+import { SlowDecoders } from '../src/run/slow-decoders.js';
 import { lastCheckpointFile, runTraining, SMALL_RUN, tinyImages } from './support/train-run.js';
 
 const images = tinyImages();
@@ -88,6 +89,18 @@ test('bench data measures both paths with real steps', async () => {
   assert(imagesPerSecond > 0 && stream!.imagesPerSecond > 0 && stream!.training.imagesPerSecond > 0);
   assert.deepEqual([stream!.stepsAhead, stream!.peakSteps], [8, 8]);
   assert(said.some((line) => line.startsWith(`${images}: 160 images of 8x8 take`)));
+});
+
+test('steps that wait are told of once, when it is more than a tenth of the time', () => {
+  const line =
+    'data: the steps wait for images 25 % of their time: decoding is behind. More cores, smaller files or more data.memoryBytes help; dtrain bench data measures it.';
+  const steps = (count: number, wait: number) => new Float64Array(count).fill(wait);
+  const slow = new SlowDecoders();
+  assert.deepEqual(slow.add(Float64Array.of(9, ...steps(20, 0)), 10), [], 'the first step may');
+  assert.deepEqual(slow.add(steps(20, 0.1), 20), [], 'a tenth is not more than a tenth');
+  assert.deepEqual(slow.add(steps(10, 1), 10), [], 'too few steps');
+  assert.deepEqual(slow.add(steps(20, 0.25), 20), [line]);
+  assert.deepEqual(slow.add(steps(20, 0.25), 20), [], 'once');
 });
 
 test('an image that is damaged after the first step ends the run where it is needed', async () => {

@@ -1,11 +1,12 @@
 /** Several hosts on the loopback interface: the bits of one process with as many shards, also after a stop; and the ring, close to them. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { nowSeconds } from '../../src/core/clock.js';
 import { decodeSafetensors } from '../../src/core/safetensors.js';
 import { endsOf, startHosts } from '../support/host-processes.js';
-import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder } from '../support/train-run.js';
+import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder, tinyImages } from '../support/train-run.js';
 import { recordProof, recordRow } from './record.js';
 
 const ALARM = { timeout: 240_000 };
@@ -53,6 +54,24 @@ test('four hosts have the bits of one process; the ring is within 1e-5 of them',
     name: 'four hosts with allReduce.exact=false against one process',
     goal: 'a relative difference below 1e-5 after 3 steps',
     observed: relative.toExponential(1),
+    pass: true,
+  });
+});
+
+test('two hosts that stream their images have the bits of one process with the set in memory', ALARM, async () => {
+  const set = ['data.name=image-folder', `data.path=${tinyImages()}`, 'data.augment={crop: 1, mixup: 0.3}'];
+  const train = ['train={epochs: 1, maxSteps: null, globalBatch: 32, logicalShards: 4, threadsPerWorker: 1}'];
+  const one = await runTraining(1, [...set, ...train]);
+  const streamed = await runHosts(2, [...set, ...train, 'data.memoryBytes=0']);
+  assert.deepEqual(differingFiles(streamed, one.runDir), []);
+  const evaluations = [streamed, one.runDir].map((folder) =>
+    fs.readFileSync(path.join(folder, 'evaluation.json'), 'utf8'),
+  );
+  assert.equal(evaluations[0], evaluations[1]);
+  recordProof({
+    name: 'two hosts that stream their images against one process with the set in memory',
+    goal: 'the same bytes of weights, optimizer and evaluation',
+    observed: 'equal after one epoch with mixtures',
     pass: true,
   });
 });
