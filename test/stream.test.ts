@@ -97,7 +97,7 @@ test('steps that wait are told of once, when it is more than a tenth of the time
   const steps = (count: number, wait: number) => new Float64Array(count).fill(wait);
   const slow = new SlowDecoders();
   assert.deepEqual(slow.add(Float64Array.of(9, ...steps(20, 0)), 10), [], 'the first step may');
-  assert.deepEqual(slow.add(steps(20, 0.1), 20), [], 'a tenth is not more than a tenth');
+  assert.deepEqual(slow.add(steps(20, 0.125), 25), [], 'a tenth is not more than a tenth');
   assert.deepEqual(slow.add(steps(10, 1), 10), [], 'too few steps');
   assert.deepEqual(slow.add(steps(20, 0.25), 20), [line]);
   assert.deepEqual(slow.add(steps(20, 0.25), 20), [], 'once');
