@@ -187,7 +187,7 @@ test('an index that cannot be reached: pip is tried after uv, then the error say
     code: 'DTRAIN_SETUP_UNREACHABLE',
     exitCode: 4,
     message:
-      'TensorFlow: uv pip cannot reach the package index. Check the network, or the proxy and index in the configuration of uv pip, then run dtrain setup --gpu again; or set DTRAIN_TENSORFLOW_LIB to a libtensorflow_cc.so.2 of version 2.21.0.',
+      'TensorFlow: uv pip cannot reach the package index. Check the network, or the proxy and index in the configuration of uv pip, then run dtrain setup --gpu again; or bring a bundle from a machine with a network (dtrain setup --bundle DIR), or set DTRAIN_TENSORFLOW_LIB to a libtensorflow_cc.so.2 of version 2.21.0.',
   });
   assert.equal(calls().length, 2);
 });
