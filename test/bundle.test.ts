@@ -7,6 +7,7 @@ import path from 'node:path';
 import { beforeEach, test } from 'node:test';
 import { type BundleManifest, identified, partName } from '../src/bundle/bundle-manifest.js';
 import { installBundle } from '../src/bundle/install-bundle.js';
+import { isLoaded, LEFT_OUT } from '../src/bundle/loaded-files.js';
 import { portableNode } from '../src/bundle/portable-node.js';
 import { programFiles } from '../src/bundle/program-files.js';
 import { tarArchive } from '../src/bundle/tar-archive.js';
@@ -349,6 +350,57 @@ test('a Node that its distribution linked with libraries of its own is not carri
     message:
       '--with-node: /usr/bin/node is linked with libraries of this machine (libnode, openssl) and would not start on another. Run dtrain with a Node from nodejs.org, or leave --with-node out and install Node there.',
   });
+});
+
+test('of the CUDA wheels what TensorFlow, cuDNN and XLA open goes in, and what nobody opens stays out', () => {
+  const opened = [
+    ...['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2', 'LICENSE'].map((name) => `tensorflow/${name}`),
+    ...['cublas/lib/libcublas.so.12', 'cublas/lib/libcublasLt.so.12', 'cublas/License.txt'].map(
+      (name) => `nvidia/${name}`,
+    ),
+    ...['bin/ptxas', 'nvvm/libdevice/libdevice.10.bc'].map((name) => `nvidia/cuda_nvcc/${name}`),
+    ...['libnvrtc.so.12', 'libnvrtc-builtins.so.12.9'].map((name) => `nvidia/cuda_nvrtc/lib/${name}`),
+    ...[
+      '',
+      '_graph',
+      '_ops',
+      '_cnn',
+      '_heuristic',
+      '_engines_precompiled',
+      '_engines_runtime_compiled',
+      '_engines_tensor_ir',
+    ].map((name) => `nvidia/cudnn/lib/libcudnn${name}.so.9`),
+    ...['cuda_runtime/lib/libcudart.so.12', 'cufft/lib/libcufft.so.11', 'cusolver/lib/libcusolver.so.11'].map(
+      (name) => `nvidia/${name}`,
+    ),
+    ...['cusparse/lib/libcusparse.so.12', 'nccl/lib/libnccl.so.2', 'nvjitlink/lib/libnvJitLink.so.12'].map(
+      (name) => `nvidia/${name}`,
+    ),
+    'nvidia/something_new/lib/libnew.so.1',
+  ];
+  assert.deepEqual(
+    opened.filter((file) => !isLoaded(file)),
+    [],
+  );
+  const unopened = [
+    'cublas/lib/libnvblas.so.12',
+    'cuda_cupti/lib/libcupti.so.12',
+    'cuda_nvcc/nvvm/lib64/libnvvm.so',
+    'cuda_nvrtc/lib/libnvrtc.alt.so.12',
+    'cuda_runtime/lib/libcudart_static.a',
+    'cudnn/lib/libcudnn_adv.so.9',
+    'cudnn/lib/libcudnn_ext.so.9',
+    'cufft/lib/libcufftw.so.11',
+    'curand/lib/libcurand.so.10',
+    'cusolver/lib/libcusolverMg.so.11',
+    'nccl/lib/libnccl_device.bc',
+    'nvjitlink/lib/__init__.py',
+  ];
+  assert.deepEqual(
+    unopened.filter((file) => isLoaded(`nvidia/${file}`)),
+    [],
+  );
+  for (const [i, [files]] of LEFT_OUT.entries()) assert.match(unopened[i]!, files);
 });
 
 /** A package in `folder`, with a file that only tools read. */
