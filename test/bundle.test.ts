@@ -230,11 +230,13 @@ test('taken, then damaged on the disk: found at the end, and nothing of it is ke
   await failure(install(folder));
   const staging = path.join(cache, 'tensorflow', `.bundle-2.21.0-cpu-${manifest.id.slice(0, 8)}`);
   fs.writeFileSync(path.join(staging, 'files/tensorflow/LICENSE'), 'Licence');
+  const removed = path.join(staging, 'files/tensorflow/libtensorflow_framework.so.2');
+  fs.rmSync(removed);
   const { code, message } = await failure(install());
   assert.equal(code, 'DTRAIN_BUNDLE_DAMAGED');
   assert.equal(
     message,
-    'TensorFlow: tensorflow/LICENSE: unpacked from good parts, yet not what was packed; removed. Check the disk of the cache folder, then run the command again with all parts.',
+    'TensorFlow: tensorflow/LICENSE, tensorflow/libtensorflow_framework.so.2: unpacked from good parts, yet not what was packed; removed. Check the disk of the cache folder, then run the command again with all parts.',
   );
   assert.deepEqual(fs.readdirSync(path.join(cache, 'tensorflow')), []);
   await install();
@@ -547,6 +549,11 @@ test('install.sh: parts that are missing, damaged, or not for here', async () =>
     failed(`not in ${bundle} yet: ${second}. Copy what is missing there, then run this again.`),
   );
   fs.renameSync(inBundle('aside'), inBundle(second));
+  const withoutSums = TOOLS.filter((tool) => tool !== 'sha256sum');
+  assert.deepEqual(
+    runScript([], withoutSums),
+    failed('expected the program sha256sum here, found none. Install it, then run this again.'),
+  );
   const whole = fs.readFileSync(inBundle(first));
   fs.writeFileSync(inBundle(first), whole.subarray(0, 1000));
   assert.deepEqual(

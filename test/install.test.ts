@@ -167,7 +167,11 @@ test('a set-up that was killed: its lock is taken over, its temporary folder rem
 test('without uv pip does it', async () => {
   program('python3', UNPACK);
   assert.equal((await install()).installed, true);
-  assert.match(calls()[0]!, /^python3 -m pip install --no-deps --require-hashes --only-binary=:all: --target /);
+  const [call] = calls();
+  assert.match(call!, /^python3 -m pip install --no-deps --require-hashes --only-binary=:all: --target /);
+  // TensorFlow's wheel, and NVIDIA's: pip takes only what is named.
+  for (const platform of ['manylinux_2_27', 'manylinux_2_25', 'manylinux2014', 'manylinux_2_17'])
+    assert(call!.includes(` --platform ${platform}_x86_64 `), platform);
 });
 
 test('neither uv nor pip', async () => {

@@ -227,11 +227,10 @@ class Staging {
   /** Makes the files the installation, if each is what it should be; else nothing of them is kept. */
   async commit(folder: string): Promise<void> {
     const { tensorflow, variant, library } = this.manifest;
-    for (const file of library.files) {
+    for (const file of library.files.filter(({ bytes }) => bytes === 0)) {
       const name = path.join(this.#files, file.path);
-      if (file.bytes === 0) fs.mkdirSync(path.dirname(name), { recursive: true });
-      if (file.bytes === 0) fs.writeFileSync(name, '');
-      fs.chmodSync(name, file.isExecutable ? 0o755 : 0o644);
+      fs.mkdirSync(path.dirname(name), { recursive: true });
+      fs.writeFileSync(name, '');
     }
     const files = library.files.map(({ path, bytes, sha256 }) => ({ path, bytes, sha256 }));
     const installed = { tensorflow, variant, files, bundle: shortId(this.manifest) };
@@ -244,6 +243,8 @@ class Staging {
           'Check the disk of the cache folder, then run the command again with all parts.',
       );
     }
+    for (const file of library.files)
+      fs.chmodSync(path.join(this.#files, file.path), file.isExecutable ? 0o755 : 0o644);
     commitInstallation(this.#files, installed, folder, this.#folder);
   }
 

@@ -19,6 +19,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 target=${1:-dtrain}
 sums=$here/program.sha256
 [ "$(uname -s) $(uname -m)" = 'Linux x86_64' ] || fail "expected Linux on x86_64, got $(uname -s) on $(uname -m)."
+for tool in tar gzip sha256sum; do
+  command -v "$tool" > /dev/null || fail "expected the program $tool here, found none. Install it, then run this again."
+done
 [ -f "$sums" ] || fail "program.sha256 is not in $here yet. Copy it there, then run this again."
 
 if [ -f "$target/program.sha256" ]; then
