@@ -32,24 +32,28 @@ export interface LibraryFacts {
   readonly library: FoundLibrary | string;
   /** Files whose bytes are not those that were installed. */
   readonly changed: readonly string[];
+  /** The bundle that it came from; null: none. */
+  readonly bundle: string | null;
   /** What the library showed when it ran, or why it did not. */
   readonly probe: ProbeReport | string;
   readonly hasDriver: boolean;
 }
 
-export function libraryCheck({ library, changed, probe, hasDriver }: LibraryFacts): Check {
+export function libraryCheck({ library, changed, bundle, probe, hasDriver }: LibraryFacts): Check {
   if (typeof library === 'string') return fail('library', 'not found', library);
-  const found = `TensorFlow (${library.variant}), ${library.path}`;
+  const origin = bundle === null ? library.variant : `${library.variant}, from bundle ${bundle}`;
+  const setup = bundle === null ? 'dtrain setup' : `dtrain setup --from-bundle DIR with the parts of bundle ${bundle}`;
+  const found = `TensorFlow (${origin}), ${library.path}`;
   if (changed.length > 0) {
     return fail(
       'library',
       `${found}: ${changed.join(', ')} changed since it was installed`,
-      `Delete ${library.source} and run dtrain setup.`,
+      `Delete ${library.source} and run ${setup}.`,
     );
   }
   if (typeof probe === 'string')
     return fail('library', `${found}: ${probe}`, 'Run dtrain setup, or set DTRAIN_TENSORFLOW_LIB to another.');
-  const whole = `TensorFlow ${probe.version} (${library.variant}), ${library.path}`;
+  const whole = `TensorFlow ${probe.version} (${origin}), ${library.path}`;
   const unloadable = probe.unloadable.map(({ name, why }) => `${name} (${why})`).join(', ');
   if (hasDriver && unloadable !== '') {
     return warn(

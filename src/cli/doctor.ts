@@ -75,10 +75,10 @@ async function libraryFacts(env: NodeJS.ProcessEnv): Promise<LibraryFacts> {
     const manifest = readInstallation(library.source);
     const changed = manifest === null ? [] : await findChangedFiles(library.source, manifest);
     const probe = changed.length > 0 ? 'not tried' : await probeLibrary(env);
-    return { library, changed, probe, hasDriver };
+    return { library, changed, bundle: manifest?.bundle ?? null, probe, hasDriver };
   } catch (error) {
     if (!(error instanceof DtrainError)) throw error;
-    return { library: error.message, changed: [], probe: 'not tried', hasDriver };
+    return { library: error.message, changed: [], bundle: null, probe: 'not tried', hasDriver };
   }
 }
 
