@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type AskHost, HealthWatch, silentHosts } from '../src/cluster/health.js';
 import { compareHosts, type HostFacts } from '../src/cluster/rendezvous.js';
+import { hostMissing, stillWaiting } from '../src/cluster/waiting.js';
 import { DtrainError } from '../src/core/errors.js';
 import { errorOf } from './support/test-runtime.js';
 
@@ -85,6 +86,29 @@ test('who is silent, for messages', async () => {
   assert.equal(await silentHosts(ask([]), ADDRESSES, 1), undefined);
   assert.equal(await silentHosts(ask([1]), ADDRESSES, 1), undefined, 'this host');
   assert.equal(await silentHosts(ask([0, 2]), ADDRESSES, 1), 'host 0 (a:1), host 2 (c:1)');
+});
+
+test('who waits says for whom, how long it has, and how long it will', () => {
+  const wait = { seconds: 20.04, mostSeconds: 600 };
+  assert.equal(stillWaiting('host 1 (b:1)', wait), 'cluster: still waiting for host 1 (b:1), 20 s of at most 600 s');
+  assert.equal(
+    stillWaiting(undefined, wait),
+    'cluster: still waiting, 20 s of at most 600 s: all hosts are up, but not all are ready; one may be reading its data',
+  );
+});
+
+test('a wait that is over: who did not come, and the cure', () => {
+  const cure =
+    'Look at the output there, and whether the port can be reached from here; then start all hosts again. ' +
+    'Where a host needs longer to start, set cluster.waitSeconds.';
+  const cause = new Error('timed out');
+  const error = hostMissing('host 1 (b:1), host 2 (c:1)', 600, cause);
+  assert.deepEqual([error.code, error.exitCode, error.cause], ['DTRAIN_HOST_MISSING', 12, cause]);
+  assert.equal(error.message, `cluster: host 1 (b:1), host 2 (c:1) did not come within 600 s. ${cure}`);
+  assert.equal(
+    hostMissing(undefined, 5, cause).message,
+    `cluster: all hosts are up, but not all were ready within 5 s. ${cure}`,
+  );
 });
 
 const FACTS: HostFacts = {

@@ -164,7 +164,8 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
   else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
   const arena = createArena(arenaPlan(options, config, batch, layout.length));
   const pool = new RankPool(arena.world, (rank) => poisonGroup(arena, rank));
-  const hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
+  const settings = { exact: config.allReduce.exact, waitSeconds: config.cluster.waitSeconds };
+  const hosts = group ? new HostLink(group, devices, pool, settings) : null;
   try {
     const facts = { config, data, batch, devices, hosts: numHosts };
     const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;

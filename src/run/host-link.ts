@@ -9,6 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import { type AskHost, HealthWatch, silentHosts } from '../cluster/health.js';
 import { compareHosts, type HostFacts } from '../cluster/rendezvous.js';
+import { hostMissing, stillWaiting } from '../cluster/waiting.js';
 import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode, internalError } from '../core/errors.js';
 import { abortCollectives, checkPeer } from '../tensorflow/host-cluster.js';
@@ -19,13 +20,18 @@ import type { RankPool } from './rank-pool.js';
 
 /** Fixed, so that hosts of any version and configuration can read each other. */
 const MESSAGE_WORDS = 16_384;
-/** A host that still copies its image or its data is waited for. */
-const RENDEZVOUS_SECONDS = 600;
 const NOTICE_SECONDS = 10;
 /** For the first host to save; who does not come then has ended without needing us. */
 const FAREWELL_SECONDS = 60;
 /** For a blocked thread to come back after an abort. */
 const ABORT_SECONDS = 1;
+
+export interface LinkSettings {
+  /** Sums in the order of one process. */
+  readonly exact: boolean;
+  /** How long the meeting may take. */
+  readonly waitSeconds: number;
+}
 
 export class HostLink {
   readonly count: number;
@@ -34,17 +40,19 @@ export class HostLink {
   readonly #devices: RunDevices;
   readonly #pool: RankPool;
   readonly #place: HostPlace;
+  readonly #waitSeconds: number;
   readonly #ask: AskHost;
   #watch: HealthWatch | undefined;
   #hasLeft = false;
 
-  constructor(spec: ClusterSpec, devices: RunDevices, pool: RankPool, exact: boolean) {
+  constructor(spec: ClusterSpec, devices: RunDevices, pool: RankPool, { exact, waitSeconds }: LinkSettings) {
     this.count = spec.addresses.length;
     this.rank = spec.rank;
     this.#spec = spec;
     this.#devices = devices;
     this.#pool = pool;
     this.#place = { count: this.count, rank: this.rank, exact };
+    this.#waitSeconds = waitSeconds;
     this.#ask = (rank, seconds) => checkPeer(devices.runtime, rank, seconds);
   }
 
@@ -56,21 +64,27 @@ export class HostLink {
 
   /**
    * Waits for all hosts, compares what they brought, and begins to watch them. Gives what host 0 brought as `start`.
-   * @throws DTRAIN_HOSTS_DIFFER (exit 4), DTRAIN_HOST_LOST (exit 12), DTRAIN_STOPPED (exit 75) when `signal` is aborted meanwhile.
+   * @throws DTRAIN_HOSTS_DIFFER (exit 4), DTRAIN_HOST_LOST or, after the last second of the wait, DTRAIN_HOST_MISSING (exit 12),
+   * DTRAIN_STOPPED (exit 75) when `signal` is aborted meanwhile.
    */
   async meet<T>(facts: HostFacts, start: T, say: (line: string) => void, signal?: AbortSignal): Promise<T> {
     const { addresses, rank } = this.#spec;
-    say(`cluster: host ${rank} of ${this.count}, waiting for the others (${addresses.join(', ')})`);
+    say(
+      `cluster: host ${rank} of ${this.count}, waiting for the others (${addresses.join(', ')}) for at most ${this.#waitSeconds} s`,
+    );
     const watch = new HealthWatch(this.#ask, addresses, rank);
     this.#watch = watch;
-    const notice = setInterval(() => this.#sayWhoIsMissing(say), NOTICE_SECONDS * 1000);
     const begun = nowSeconds();
+    const notice = setInterval(() => {
+      const wait = { seconds: nowSeconds() - begun, mostSeconds: this.#waitSeconds };
+      void this.#findSilent().then((silent) => say(stillWaiting(silent, wait)));
+    }, NOTICE_SECONDS * 1000);
     try {
       const joined = this.#pool.run(0, 'joinHosts', {
         runtime: { libraryPath: this.#devices.library.path, context: this.#devices.runtime.context },
         place: this.#place,
         facts: encodeMessage({ facts, start }),
-        seconds: RENDEZVOUS_SECONDS,
+        seconds: this.#waitSeconds,
       });
       const gathered = await Promise.race([joined, stopped(signal), watch.alarm]);
       const messages = Array.from({ length: this.count }, (_, host) =>
@@ -86,7 +100,7 @@ export class HostLink {
       return messages[0]!.start;
     } catch (error) {
       if (error instanceof DtrainError && error.code === 'DTRAIN_HOST_LOST' && !isNamed(error))
-        throw await this.#notCome(error, nowSeconds() - begun);
+        throw await this.#notMet(error, nowSeconds() - begun);
       throw error;
     } finally {
       clearInterval(notice);
@@ -135,16 +149,11 @@ export class HostLink {
     return silentHosts(this.#ask, this.#spec.addresses, this.rank);
   }
 
-  #sayWhoIsMissing(say: (line: string) => void): void {
-    void this.#findSilent().then((silent) => {
-      if (silent !== undefined) say(`cluster: still waiting for ${silent}`);
-    });
-  }
-
-  async #notCome(cause: unknown, seconds: number): Promise<DtrainError> {
+  /** Why the hosts did not meet, where the collective did not say: the wait was over, or somebody left. */
+  async #notMet(cause: DtrainError, seconds: number): Promise<DtrainError> {
     const silent = await this.#findSilent();
-    if (silent === undefined) return cause as DtrainError;
-    return hostLost(`cluster: ${silent} did not come within ${Math.round(seconds)} s.`, cause);
+    if (seconds >= this.#waitSeconds) return hostMissing(silent, this.#waitSeconds, cause);
+    return silent === undefined ? cause : hostLost(`cluster: lost ${silent}.`, cause);
   }
 }
 

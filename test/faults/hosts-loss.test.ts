@@ -165,6 +165,38 @@ test('a late host is waited for, and it is said who is missing', ALARM, async ()
   });
 });
 
+test(
+  'host 0 dies before it opens its port: the other says for how long it waits, and ends with 12, once',
+  ALARM,
+  async () => {
+    const hosts = await loopbackHosts(2);
+    const [address] = hosts.split(',');
+    // Host 0 ends with 3 before it opens anything; host 1 would be started three times again after any other lost host.
+    const broken = startHost(hosts, 0, ['train.globalBatch=0', TRUSTED]);
+    const words = [...SMALL_RUN, ...SHARDS, TRUSTED, 'cluster.waitSeconds=12'];
+    const begun = nowSeconds();
+    const [zero, one] = await endsOf([broken, startHost(hosts, 1, words)]);
+    assert.deepEqual(exitCodes([zero!, one!]), [3, 12], textOf([zero!, one!]));
+    assert.match(one!.stderr, /waiting for the others \(.*\) for at most 12 s\n/);
+    assert(one!.stderr.includes(`cluster: still waiting for host 0 (${address}), 10 s of at most 12 s\n`), one!.stderr);
+    const seconds = one!.endedAt - begun;
+    assert(one!.stderr.includes(`cluster: host 0 (${address}) did not come within 12 s. `), one!.stderr);
+    assert.doesNotMatch(one!.stderr, /Restart/);
+    assert(seconds < 12 * 5, `${seconds} s`);
+    recordRow({
+      row: 29,
+      fault: 'host 0 ends before it opens its port',
+      injected: 'a configuration that host 0 refuses; host 1 has cluster.waitSeconds=12',
+      observed:
+        'host 1 said every 10 s for whom it waited and for how long, and ended after that time, without a restart',
+      code: 12,
+      seconds,
+      lost: 'nothing',
+      pass: true,
+    });
+  },
+);
+
 test('host 0 came and dies before the run begins: the other does not wait for ten minutes', ALARM, async () => {
   const hosts = await loopbackHosts(3); // host 2 never comes
   const words = [
