@@ -106,9 +106,10 @@ export function startHost(
   rank: number,
   words: readonly string[],
   launcher: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
 ): HostProcess {
   const place = ['--hosts', hosts, '--host-rank', `${rank}`];
-  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], {}, launcher);
+  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], env, launcher);
 }
 
 /** Starts all hosts. */
