@@ -64,7 +64,8 @@ function start(words: readonly string[], runs: string, more: Partial<ContainerOp
 
 test('the steps of the Dockerfile make the image, and it is small', needs, () => {
   const [checkout, context] = [path.join(scratch, 'checkout'), path.join(scratch, 'context')];
-  const files = execFileSync('git', ['ls-files'], { cwd: repository, encoding: 'utf8' }).trim().split('\n');
+  const words = ['ls-files', '--cached', '--others', '--exclude-standard'];
+  const files = execFileSync('git', words, { cwd: repository, encoding: 'utf8' }).trim().split('\n');
   const secrets = ['.env', '.npmrc', 'runs/a/config.yaml', 'data/list.txt', 'scripts/token'];
   for (const file of [...files, ...secrets]) fs.mkdirSync(path.dirname(path.join(checkout, file)), { recursive: true });
   for (const file of files) fs.copyFileSync(path.join(repository, file), path.join(checkout, file));
