@@ -221,7 +221,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'doctor',
     words: '',
     usage: 'dtrain doctor [--json]',
-    describe: 'checks library, devices, memory and data, and says what to do',
+    describe: 'checks library, devices, memory and data, tries ten steps, and says what to do',
     flags: { json },
     run: async (flags, context) => (await import('./setup-command.js')).doctorCommand(flags, context),
   },
