@@ -68,7 +68,7 @@ test('kill -9 while parts are taken: never half a library, and the next call goe
   let seenStaged = 0;
   let rounds = 0;
   for (let kill = 0; kill < KILLS; kill++) {
-    await killedSetup(['--from-bundle', bundle], cache, 150 + random.below(700));
+    await killedSetup(['--from-bundle', bundle], cache, 200 + random.below(1600));
     fs.rmSync(`${folder}.lock`, { force: true }); // it would be taken over after ten seconds
     if (fs.existsSync(folder)) {
       assertWhole(folder);
