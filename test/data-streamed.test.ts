@@ -136,8 +136,31 @@ test('by itself, what fits into the free memory stays there', async (t) => {
   const { set, said } = await load('tree', { memoryBytes: null });
   assert(isStreamed(set));
   assert.deepEqual(said, [
-    `${root}/tree: 5 images of 8x6 take 720 bytes decoded, more than this machine has room for: streamed, decoded anew in every epoch`,
+    `${root}/tree: 5 images of 8x6 take 720 bytes decoded, more than half of the free memory: streamed, decoded anew in every epoch`,
   ]);
+});
+
+test('a split of more than 4 GiB is streamed however much memory there may be', async (t) => {
+  const { root, load } = world(t);
+  const damaged = (await imageFile('png', 1)).subarray(0, 60);
+  const name = (i: number) => `${i}.png`;
+  const cats = Array.from({ length: 86 }, (_, i) => [`train/cat/${name(i)}`, damaged]);
+  writeFiles(path.join(root, 'tree'), { ...Object.fromEntries(cats), 'test/cat/0.png': damaged });
+  const said: string[] = [];
+  const options = {
+    name: 'image-folder',
+    path: path.join(root, 'tree'),
+    seed: 0,
+    size: 4096,
+    memoryBytes: 1e15,
+  } as const;
+  const loading = loadDataSet(options, { cacheFolder: root, say: (line) => said.push(line) });
+  await assert.rejects(loading, { code: 'DTRAIN_DATA_CORRUPT' });
+  assert.equal(
+    said[0],
+    `${root}/tree: 87 images of 4096x4096 take 4,378,853,376 bytes decoded, more than 4 GiB for one split: streamed, decoded anew in every epoch`,
+  );
+  await assert.rejects(load('tree', { size: 4096 }), { code: 'DTRAIN_DATA_LIMIT' }); // whoever needs the pixels
 });
 
 test('pixels that are in no file of their own cannot be streamed', async (t) => {

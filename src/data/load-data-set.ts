@@ -87,16 +87,32 @@ function memoryLimit({ memoryBytes }: DataOptions): MemoryLimit {
   return { bytes: memoryBytes, isGiven: true };
 }
 
+type Extents = Pick<SetOutline, 'train' | 'test'>;
+
 /** Each split lies in a memory of its own; without a limit one that is too large for that is an error, not a stream. */
-function fits({ train, test }: Pick<SetOutline, 'train' | 'test'>, { bytes }: MemoryLimit): boolean {
-  const sizes = [pixelBytes(train), pixelBytes(test)] as const;
-  return sizes[0] + sizes[1] <= bytes && (Math.max(...sizes) <= MAX_SET_BYTES || bytes === Number.POSITIVE_INFINITY);
+function fits(extents: Extents, { bytes }: MemoryLimit): boolean {
+  if (bytes === Number.POSITIVE_INFINITY) return true;
+  return totalBytes(extents) <= bytes && largestBytes(extents) <= MAX_SET_BYTES;
+}
+
+/** What a set that does not fit is more than, for people. */
+function boundOf(extents: Extents, { bytes, isGiven }: MemoryLimit): string {
+  if (totalBytes(extents) <= bytes) return '4 GiB for one split';
+  return isGiven ? `data.memoryBytes (${digits(bytes)})` : 'half of the free memory';
+}
+
+function totalBytes({ train, test }: Extents): number {
+  return pixelBytes(train) + pixelBytes(test);
+}
+
+function largestBytes({ train, test }: Extents): number {
+  return Math.max(pixelBytes(train), pixelBytes(test));
 }
 
 /** Of a set that cannot be streamed. */
 function checkFits(where: string, set: DecodedSet, limit: MemoryLimit): void {
   if (!limit.isGiven || fits(set, limit)) return;
-  const expected = `expected a data.memoryBytes of at least ${pixelBytes(set.train) + pixelBytes(set.test)}, got ${limit.bytes}`;
+  const expected = `expected a data.memoryBytes of at least ${totalBytes(set)}, got ${limit.bytes}`;
   const cure = 'Raise it, or take an image folder.';
   throw dataError(
     'DTRAIN_DATA_LIMIT',
@@ -167,7 +183,7 @@ async function loadSource(
     const size = await sizeOfTree(content.tree, scaling);
     const { train, test } = content.tree;
     const extents = { train: { count: train.length, ...size }, test: { count: test.length, ...size } };
-    const bound = limit.isGiven ? `data.memoryBytes (${digits(limit.bytes)})` : 'this machine has room for';
+    const bound = boundOf(extents, limit);
     if (!fits(extents, limit)) return streamedSet({ source, env, ...content, extents, scaling, bound, cache });
   }
   if (isFolderOfFiles(source)) announce(source, env, cacheFile);
