@@ -54,7 +54,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 56);
+  assert.equal(CONFIG_KEYS.length, 57);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);
