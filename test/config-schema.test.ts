@@ -13,6 +13,7 @@ const CONTRACT_DEFAULTS = {
     path: null,
     size: null,
     resize: null,
+    memoryBytes: null,
     shuffle: true,
     augment: { crop: 4, flip: true, cutout: 0, brightness: 0, contrast: 0, mixup: 0 },
   },
@@ -45,7 +46,7 @@ const CONTRACT_DEFAULTS = {
   evaluation: { everyEpochs: 1, flip: false },
   checkpoint: { everyEpochs: 1, everySteps: null, keep: 3 },
   allReduce: { kind: 'shared-memory', dtype: 'float32', timeoutSeconds: 60, exact: true },
-  cluster: { hosts: null, hostRank: null, trustedNetwork: false },
+  cluster: { hosts: null, hostRank: null, trustedNetwork: false, waitSeconds: 600 },
 };
 
 test('the keys, their order and their defaults are those of the contract', () => {
@@ -53,7 +54,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 55);
+  assert.equal(CONFIG_KEYS.length, 57);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);
@@ -67,6 +68,7 @@ test('every number that counts something has a unit', () => {
   assert.deepEqual(units, {
     'data.size': 'pixels',
     'data.resize': 'pixels',
+    'data.memoryBytes': 'bytes',
     'data.augment.crop': 'pixels',
     'data.augment.cutout': 'pixels',
     'train.epochs': 'epochs',
@@ -82,6 +84,7 @@ test('every number that counts something has a unit', () => {
     'checkpoint.everySteps': 'steps',
     'checkpoint.keep': 'checkpoints',
     'allReduce.timeoutSeconds': 'seconds',
+    'cluster.waitSeconds': 'seconds',
   });
 });
 

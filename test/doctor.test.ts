@@ -40,7 +40,7 @@ const gpu = { name: '/device:GPU:0', kind: 'gpu', memoryBytes: 22e9 } as const;
 const probe: ProbeReport = { version: '2.21.0', devices: [cpu], faulty: [], cuda: [], flopsPerSecond: 1e11 };
 const library = { path: '/c/tensorflow/libtensorflow_cc.so.2', variant: 'cpu', source: '/c' } as const;
 const sha256 = '0123456789abcdef0123456789abcdef';
-const facts: LibraryFacts = { library, sha256, isInstalled: true, changed: [], probe, hasDriver: false };
+const facts: LibraryFacts = { library, sha256, isInstalled: true, changed: [], bundle: null, probe, hasDriver: false };
 
 test('node, npm, platform, glibc', () => {
   assert.equal(text(nodeCheck('20.19.0')), 'ok 20.19.0');
@@ -88,6 +88,15 @@ test('library', () => {
   assert.equal(
     text(libraryCheck({ ...facts, probe: 'ended by SIGILL' })),
     'fail TensorFlow (cpu), /c/tensorflow/libtensorflow_cc.so.2: ended by SIGILL | Run dtrain setup, or set DTRAIN_TENSORFLOW_LIB to another.',
+  );
+  const bundled: LibraryFacts = { ...facts, bundle: '3f2a91c0' };
+  assert.equal(
+    text(libraryCheck(bundled)),
+    'ok TensorFlow 2.21.0 (cpu, from bundle 3f2a91c0), /c/tensorflow/libtensorflow_cc.so.2, sha256 0123456789ab…, as dtrain setup installed it',
+  );
+  assert.equal(
+    text(libraryCheck({ ...bundled, changed: ['tensorflow/libtensorflow_cc.so.2'], probe: 'not tried' })),
+    'fail TensorFlow (cpu, from bundle 3f2a91c0), /c/tensorflow/libtensorflow_cc.so.2: tensorflow/libtensorflow_cc.so.2 changed since it was installed | Delete /c and run dtrain setup --from-bundle DIR with the parts of bundle 3f2a91c0.',
   );
 });
 
@@ -269,7 +278,7 @@ test('without the library it says how to get it and ends with 4', async () => {
   assert.equal(exitCode, 4);
   assert.match(
     lines[4]!,
-    /^fail {2}library {3}not found\n {16}TensorFlow: expected the C library .* Install it: dtrain setup\n/,
+    /^fail {2}library {3}not found\n {16}TensorFlow: expected the C library .* Install it: dtrain setup, or without a network: dtrain setup --from-bundle DIR\n/,
   );
   assert.equal(lines.at(-1), 'dtrain cannot train here yet: 1 problem.');
 });

@@ -58,6 +58,8 @@ export interface LibraryFacts {
   readonly isInstalled: boolean;
   /** Files whose bytes are not those that were installed. */
   readonly changed: readonly string[];
+  /** The bundle that it came from; null: none. */
+  readonly bundle: string | null;
   /** What the library showed when it ran, or why it did not. */
   readonly probe: ProbeReport | string;
   readonly hasDriver: boolean;
@@ -65,21 +67,23 @@ export interface LibraryFacts {
 
 const SHOWN_HASH = 12;
 
-export function libraryCheck({ library, sha256, isInstalled, changed, probe, hasDriver }: LibraryFacts): Check {
+export function libraryCheck({ library, sha256, isInstalled, changed, bundle, probe, hasDriver }: LibraryFacts): Check {
   if (typeof library === 'string') return fail('library', 'not found', library);
-  const found = `TensorFlow (${library.variant}), ${library.path}`;
+  const origin = bundle === null ? library.variant : `${library.variant}, from bundle ${bundle}`;
+  const setup = bundle === null ? 'dtrain setup' : `dtrain setup --from-bundle DIR with the parts of bundle ${bundle}`;
+  const found = `TensorFlow (${origin}), ${library.path}`;
   if (changed.length > 0) {
     return fail(
       'library',
       `${found}: ${changed.join(', ')} changed since it was installed`,
-      `Delete ${library.source} and run dtrain setup.`,
+      `Delete ${library.source} and run ${setup}.`,
     );
   }
   if (typeof probe === 'string')
     return fail('library', `${found}: ${probe}`, 'Run dtrain setup, or set DTRAIN_TENSORFLOW_LIB to another.');
-  const origin = isInstalled ? 'as dtrain setup installed it' : `found by ${library.source}`;
+  const how = isInstalled ? 'as dtrain setup installed it' : `found by ${library.source}`;
   const hash = sha256 === null ? '' : `, sha256 ${sha256.slice(0, SHOWN_HASH)}…`;
-  const whole = `TensorFlow ${probe.version} (${library.variant}), ${library.path}${hash}, ${origin}`;
+  const whole = `TensorFlow ${probe.version} (${origin}), ${library.path}${hash}, ${how}`;
   if (hasDriver && library.variant === 'cpu')
     return warn('library', `${whole}; but there is an NVIDIA driver`, 'To train on GPUs: dtrain setup --gpu');
   return ok('library', whole);

@@ -114,10 +114,19 @@ export async function libraryFacts(env: NodeJS.ProcessEnv): Promise<LibraryFacts
     const probe = changed.length > 0 ? 'not tried' : await probeLibrary(env);
     const own = manifest?.files.find(({ path: file }) => path.join(library.source, file) === library.path);
     const sha256 = own?.sha256 ?? (await hashFile(library.path).catch(() => null));
-    return { library, sha256, isInstalled: manifest !== null, changed, probe, hasDriver };
+    return {
+      library,
+      sha256,
+      isInstalled: manifest !== null,
+      changed,
+      bundle: manifest?.bundle ?? null,
+      probe,
+      hasDriver,
+    };
   } catch (error) {
     if (!(error instanceof DtrainError)) throw error;
-    return { library: error.message, sha256: null, isInstalled: false, changed: [], probe: 'not tried', hasDriver };
+    const none = { sha256: null, isInstalled: false, changed: [], bundle: null, probe: 'not tried' };
+    return { library: error.message, ...none, hasDriver };
   }
 }
 
