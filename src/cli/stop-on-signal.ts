@@ -1,7 +1,7 @@
 /**
  * SIGINT and SIGTERM during a run: the first asks for a stop after the step, the second for an end at once.
- * A closed terminal (SIGHUP) stops nothing. Must stay true: no handler outlives the run; the second signal ends the process whatever the run
- * does, and a third without waiting.
+ * A closed terminal (SIGHUP) stops nothing. Must stay true: the second signal ends the process whatever the run does, and a third without
+ * waiting; one that comes when the run is over and the process about to end has the same exit code, and is not a death by a signal.
  */
 
 /** Exit codes of the second signal: 128 and its number. */
@@ -17,6 +17,7 @@ export class StopOnSignal {
 
   constructor(say: (line: string) => void) {
     this.#say = say;
+    process.off('SIGINT', exitAtOnce).off('SIGTERM', exitAtOnce); // of a run before
     process.on('SIGINT', this.#onSignal).on('SIGTERM', this.#onSignal).on('SIGHUP', this.#onHangUp);
   }
 
@@ -33,19 +34,24 @@ export class StopOnSignal {
   [Symbol.dispose](): void {
     clearTimeout(this.#atOnceTimer);
     process.off('SIGINT', this.#onSignal).off('SIGTERM', this.#onSignal).off('SIGHUP', this.#onHangUp);
+    process.on('SIGINT', exitAtOnce).on('SIGTERM', exitAtOnce);
   }
 
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     const name = signal === 'SIGTERM' ? signal : 'SIGINT';
-    if (this.#second.signal.aborted) process.exit(SECOND_SIGNAL[name]);
+    if (this.#second.signal.aborted) exitAtOnce(name);
     if (!this.#first.signal.aborted) {
       this.#first.abort(name);
       this.#say(`${name}: stopping after this step. Once more to stop at once.`);
       return;
     }
-    this.#atOnceTimer = setTimeout(() => process.exit(SECOND_SIGNAL[name]), AT_ONCE_MILLISECONDS);
+    this.#atOnceTimer = setTimeout(exitAtOnce, AT_ONCE_MILLISECONDS, name);
     this.#second.abort(name);
   };
 
   readonly #onHangUp = (): void => {};
+}
+
+function exitAtOnce(signal: NodeJS.Signals): never {
+  process.exit(signal === 'SIGTERM' ? SECOND_SIGNAL.SIGTERM : SECOND_SIGNAL.SIGINT);
 }
