@@ -29,6 +29,7 @@ const LAYERS = [
   ['core'],
   ['config'],
   ['tensorflow'],
+  ['bundle'],
   ['graph'],
   ['model', 'optim', 'data', 'collective'],
   ['train'],

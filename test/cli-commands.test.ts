@@ -84,7 +84,7 @@ test('train: the result on standard output, the rest on standard error', async (
   assert.equal(exitCode, 0);
   assert.match(
     stdout,
-    /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nreport: runs\/quickstart-1\/report.html\nnext: /,
+    /^test accuracy 61\.2 %, .*\n {2}run {10}runs\/quickstart-1\n {2}report {7}runs\/quickstart-1\/report.html\n/,
   );
   assert.match(
     stderr,

@@ -36,7 +36,7 @@ const SURFACE: Readonly<Record<string, readonly string[]>> = {
   report: ['out'],
   watch: ['port'],
   doctor: ['json'],
-  setup: ['cpu', 'gpu', 'quiet'],
+  setup: ['cpu', 'gpu', 'bundle', 'part-size', 'with-node', 'from-bundle', 'quiet'],
   completion: [],
   'config print': ['config'],
   'config schema': [],

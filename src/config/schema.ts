@@ -451,6 +451,12 @@ export const runConfigSchema = section('A run of dtrain.', {
         false,
         "True: only the hosts of the run reach each other's ports. TensorFlow's port has no authentication, so several hosts are refused without this.",
       ),
+      waitSeconds: key(
+        integer(1, 86_400),
+        600,
+        'At the start this host waits so long for the others, which may still copy their image or read their data; then it ends with exit code 12.',
+        { unit: 'seconds' },
+      ),
     }),
   ),
 });

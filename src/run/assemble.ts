@@ -31,7 +31,7 @@ import { configuredModel } from './configured-model.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import { hostFacts } from './host-facts.js';
-import { abortHosts, HostLink } from './host-link.js';
+import { HostLink } from './host-link.js';
 import type { Preparation } from './protocol.js';
 import { RankPool } from './rank-pool.js';
 import { limitsOf } from './watchdog.js';
@@ -112,27 +112,50 @@ const SYNTHETIC_EPOCHS = 8;
 const EVALUATION_BATCH = 250;
 
 export async function assemble(options: AssembleOptions): Promise<Assembly> {
-  const { resumed, hosts: group } = options;
-  const numHosts = group?.addresses.length ?? 1;
-  const planned = resumed ? withShards(options.config, resumed) : options.config;
-  const devices = openDevices({
+  const planned = options.resumed ? withShards(options.config, options.resumed) : options.config;
+  const devices = openPlanned(planned, options);
+  const hosts = linkOf(devices, options);
+  try {
+    return await assembleOn(devices, planned, options, hosts);
+  } catch (error) {
+    await hosts?.abort(error);
+    throw error;
+  }
+}
+
+/** Where this host of several fails before it assembles anything: opens its port for as long as it takes to tell the others why. */
+export async function tellHosts(options: AssembleOptions, error: unknown): Promise<void> {
+  try {
+    await linkOf(openPlanned(options.config, options), options)?.abort(error);
+  } catch {
+    // Devices or port are not to be had either; the first failure is the one to tell.
+  }
+}
+
+function openPlanned(planned: RunConfig, options: AssembleOptions): RunDevices {
+  const numHosts = options.hosts?.addresses.length ?? 1;
+  return openDevices({
     request: options.devices,
     command: options.command,
     defaultWorkers: fittingWorkers(planned, availableCores(), numHosts),
     threadsPerDevice: (workers) => plannedThreads(planned, workers * numHosts),
     explicitPlacement: options.explicitPlacement ?? false,
-    cluster: group,
+    cluster: options.hosts,
   });
-  try {
-    return await assembleOn(devices, planned, options);
-  } catch (error) {
-    if (group) await abortHosts(devices.runtime, (error as Error).message);
-    throw error;
-  }
+}
+
+function linkOf(devices: RunDevices, { hosts, config }: AssembleOptions): HostLink | null {
+  const settings = { exact: config.allReduce.exact, waitSeconds: config.cluster.waitSeconds };
+  return hosts ? new HostLink(hosts, devices, settings) : null;
 }
 
 /** The rest, with which the other hosts may already wait. */
-async function assembleOn(devices: RunDevices, planned: RunConfig, options: AssembleOptions): Promise<Assembly> {
+async function assembleOn(
+  devices: RunDevices,
+  planned: RunConfig,
+  options: AssembleOptions,
+  hosts: HostLink | null,
+): Promise<Assembly> {
   const { say, resumed, hosts: group } = options;
   const numHosts = group?.addresses.length ?? 1;
   const allWorkers = devices.names.length * numHosts;
@@ -169,14 +192,14 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
   else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
   const arena = createArena(arenaPlan(options, config, batch, layout.length));
   const pool = new RankPool(arena.world, (rank) => poisonGroup(arena, rank));
-  const hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
   let stream: ImageStream | null = null;
   const close = async () => {
     await Promise.all([stream?.close(), pool.close()]);
   };
   try {
-    const facts = { config, data, batch, devices, hosts: numHosts };
-    const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
+    const facts = hostFacts({ config, data, batch, devices, hosts: numHosts });
+    const { start: own, signal } = options;
+    const start = hosts ? await hosts.meet(pool, { facts, start: own, say, signal }) : own;
     await hosts?.broadcast(state);
     stream = startStream({ config, data, batch, recorded, hosts, pool, firstStep: start?.step ?? 0 });
     const parts = { config, devices, batch, data, stream, model, recorded, arena, state, pool, hosts, start };
@@ -184,7 +207,7 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     await prepareRanks(assembly, options.life ?? 1);
     return assembly;
   } catch (error) {
-    await hosts?.abort((error as Error).message); // a thread that waits for other hosts comes back
+    await hosts?.abort(error); // a thread that waits for other hosts comes back
     await close();
     throw error;
   }

@@ -75,9 +75,10 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     };
   } catch (error) {
-    throw (await assembly.hosts?.named(error)) ?? error;
+    const named = (await assembly.hosts?.named(error)) ?? error;
+    await assembly.hosts?.abort(named);
+    throw named;
   } finally {
-    await assembly.hosts?.abort('the bench has ended');
     await assembly.close();
   }
 }

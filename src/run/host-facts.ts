@@ -6,8 +6,8 @@ import type { Measured } from '../data/data-set.js';
 import type { RunDevices } from './devices.js';
 import { packageVersion } from './version.js';
 
-/** Keys that say where this host is or where its files lie. First weights come from host 0. */
-const MAY_DIFFER = ['cluster.hosts', 'cluster.hostRank', 'data.path', 'model.initFrom'];
+/** Keys that say where this host is, how patient it is, or where its files lie. First weights come from host 0. */
+const MAY_DIFFER = ['cluster.hosts', 'cluster.hostRank', 'cluster.waitSeconds', 'data.path', 'model.initFrom'];
 
 export function hostFacts({
   config,

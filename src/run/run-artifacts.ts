@@ -30,6 +30,8 @@ import { packageVersion } from './version.js';
 
 const AUGMENTED_IMAGES = 8;
 const CONFUSION_CELL_PIXELS = 16;
+/** Of one histogram; a run that is never evaluated must not keep them all. */
+const MAX_NORM_SAMPLES = 1000;
 /** A matrix of more classes is too large a picture. */
 const CONFUSION_CLASSES = 100;
 
@@ -38,6 +40,8 @@ export class RunArtifacts {
   readonly #assembly: Assembly;
   readonly #events: EventFile;
   readonly #warn: (line: string) => void;
+  /** Of each step event since the last evaluation: the norm of each parameter's gradient. */
+  #gradientNorms: number[][] = [];
   #hasFailed = false;
 
   /**
@@ -68,6 +72,8 @@ export class RunArtifacts {
 
   #event(event: TrainEvent): void {
     if (event.event === 'step') {
+      this.#gradientNorms.push(this.#normsOfRow());
+      if (this.#gradientNorms.length > MAX_NORM_SAMPLES) this.#gradientNorms.shift();
       const { step, loss, trainAccuracy, learningRate, imagesPerSecond, epoch, seconds } = event;
       const phases = Object.entries(seconds).map(([phase, value]) => scalar(`seconds/${phase}`, value));
       this.#events.values(step, [
@@ -84,7 +90,7 @@ export class RunArtifacts {
       this.#events.values(step, [scalar('loss/test', testLoss), scalar('accuracy/test', testAccuracy)]);
     }
     if (event.event === 'end') {
-      const page = reportPage({ runs: [readRun(this.#folder)], scaling: [] });
+      const page = reportPage({ runs: [readRun(this.#folder)], scaling: [], benches: [] });
       writeFileAtomic(path.join(this.#folder, 'report.html'), page);
     }
   }
@@ -100,16 +106,23 @@ export class RunArtifacts {
   #evaluation(step: number, epoch: number, result: EvaluationResult, pictures: readonly Buffer[]): void {
     const { classes } = this.#assembly.data;
     const { parameters } = this.#assembly.model;
-    const norms = this.#gradientNorms();
+    const samples = this.#gradientNorms.splice(0);
     const mostWrong = result.mostWrong.map((answer, i) => ({ ...answer, png: pictures[i]!.toString('base64') }));
     const file = path.join(this.#folder, 'evaluation.json');
     writeFileAtomic(file, `${JSON.stringify({ step, epoch, classes, ...result, mostWrong })}\n`);
-    const values = [
-      scalar('accuracy/top5', result.top5Accuracy),
-      scalar('calibrationError', result.calibration.error),
-      histogram('gradientNorms', norms),
-      ...norms.map((norm, i) => scalar(`gradientNorm/${parameters[i]!.name}`, norm)),
-    ];
+    const values = [scalar('accuracy/top5', result.top5Accuracy), scalar('calibrationError', result.calibration.error)];
+    const last = samples.at(-1); // a run that goes on with an evaluation has made no step yet
+    if (last) values.push(histogram('gradientNorms', last));
+    for (const [i, norm] of (last ?? []).entries()) {
+      const { name } = parameters[i]!;
+      values.push(scalar(`gradientNorm/${name}`, norm));
+      values.push(
+        histogram(
+          `gradientNorms/${name}`,
+          samples.map((norms) => norms[i]!),
+        ),
+      );
+    }
     if (classes.length <= CONFUSION_CLASSES) {
       const { pixels, height, width } = heatMap(result.confusion, CONFUSION_CELL_PIXELS);
       values.push(image('confusion', encodePng(pixels, height, width), height, width));
@@ -132,8 +145,8 @@ export class RunArtifacts {
     this.#events[Symbol.dispose]();
   }
 
-  /** Of each parameter, in the last mean row. */
-  #gradientNorms(): number[] {
+  /** Of each parameter's gradient, in the last mean row. */
+  #normsOfRow(): number[] {
     const { arena, recorded } = this.#assembly;
     const row = rowView(arena, arena.shards);
     let at = 0;

@@ -5,7 +5,8 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { nowSeconds } from '../../src/core/clock.js';
 import { decodeSafetensors } from '../../src/core/safetensors.js';
-import { endsOf, startHosts } from '../support/host-processes.js';
+import type { ScalingBench } from '../../src/run/bench-scaling.js';
+import { endsOf, HostProcess, loopbackHosts, startHosts } from '../support/host-processes.js';
 import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder, tinyImages } from '../support/train-run.js';
 import { recordProof, recordRow } from './record.js';
 
@@ -126,3 +127,43 @@ test(
     });
   },
 );
+
+test('bench scaling on two hosts: host 0 alone, then both; every host has its figures', ALARM, async () => {
+  const hosts = await loopbackHosts(2);
+  const small = [
+    '--config',
+    'resnet20',
+    '--cpus',
+    '1',
+    '--steps',
+    '2',
+    '--warmup',
+    '1',
+    '--json',
+    'data.name=synthetic',
+  ];
+  const batch = ['train.globalBatch=8', 'train.threadsPerWorker=1', TRUSTED];
+  const ends = await endsOf(
+    [0, 1].map(
+      (rank) => new HostProcess(['bench', 'scaling', ...small, ...batch, '--hosts', hosts, '--host-rank', `${rank}`]),
+    ),
+  );
+  const points = ends.map(({ exitCode, stdout, stderr }) => {
+    assert.equal(exitCode, 0, stdout + stderr);
+    return (JSON.parse(stdout) as ScalingBench).points;
+  });
+  assert.deepEqual(
+    points.map((all) => all.map(({ workers, hosts: count }) => [workers, count])),
+    [
+      [
+        [1, 1],
+        [2, 2],
+      ],
+      [[2, 2]],
+    ],
+  );
+  const [alone, both] = points[0]!;
+  assert.equal(alone!.efficiency, 1);
+  const expected = both!.imagesPerSecond / (2 * alone!.imagesPerSecond);
+  assert(Math.abs(both!.efficiency - expected) < 1e-3, JSON.stringify(points));
+});
