@@ -5,11 +5,6 @@ export function nowSeconds(): number {
   return Number(process.hrtime.bigint()) / 1e9;
 }
 
-/** Seconds since 1970, to the microsecond: to find what another clock calls a moment of ours. Durations come from nowSeconds. */
-export function unixSeconds(): number {
-  return (performance.timeOrigin + performance.now()) / 1000;
-}
-
 /** Seconds since this process was started. */
 export function secondsSinceStart(): number {
   return process.uptime();
