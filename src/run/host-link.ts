@@ -174,7 +174,7 @@ export class HostLink {
     const failed = failureOf(error);
     if (!failed) return false;
     say(`cluster: this host cannot take part, telling the others for at most ${TELL_SECONDS} s: ${failed.message}`);
-    const pool = new RankPool(1, () => undefined);
+    const pool = new RankPool(1, { onDeath: () => undefined });
     try {
       await this.#join(pool, { failed }, TELL_SECONDS);
       return true;
