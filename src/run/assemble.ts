@@ -122,7 +122,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
   try {
     return await assembleOn(devices, planned, options, hosts);
   } catch (error) {
-    await hosts?.abort(error);
+    await hosts?.abort(error, options.say);
     throw error;
   }
 }
@@ -130,7 +130,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
 /** Where this host of several fails before it assembles anything: opens its port for as long as it takes to tell the others why. */
 export async function tellHosts(options: AssembleOptions, error: unknown): Promise<void> {
   try {
-    await linkOf(openPlanned(options.config, options), options)?.abort(error);
+    await linkOf(openPlanned(options.config, options), options)?.abort(error, options.say);
   } catch {
     // Devices or port are not to be had either; the first failure is the one to tell.
   }

@@ -14,9 +14,9 @@ import { hostMissing, stillWaiting } from '../cluster/waiting.js';
 import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode, internalError } from '../core/errors.js';
 import { abortCollectives, checkPeer } from '../tensorflow/host-cluster.js';
-import { type HostPlace, HostReduce } from '../train/host-reduce.js';
+import type { HostPlace } from '../train/host-reduce.js';
 import type { RunDevices } from './devices.js';
-import type { RankPool } from './rank-pool.js';
+import { RankPool } from './rank-pool.js';
 
 /** Fixed, so that hosts of any version and configuration can read each other. */
 const MESSAGE_WORDS = 16_384;
@@ -27,8 +27,8 @@ const FAREWELL_SECONDS = 60;
 const ABORT_SECONDS = 1;
 /** Before the hosts have met: for the others to have seen this one, so that they know it as lost when it is gone (health.ts). */
 const SEEN_SECONDS = 3;
-/** For all to come and hear why this host cannot take part. */
-const TELL_SECONDS = 5;
+/** For all to come and hear why this host cannot take part; hosts that are started together differ by less. */
+const TELL_SECONDS = 60;
 
 export interface Meeting<T> {
   readonly facts: HostFacts;
@@ -93,19 +93,11 @@ export class HostLink {
       void this.#findSilent().then((silent) => say(stillWaiting(silent, wait)));
     }, NOTICE_SECONDS * 1000);
     try {
-      const joined = pool.run(0, 'joinHosts', {
-        runtime: { libraryPath: this.#devices.library.path, context: this.#devices.runtime.context },
-        place: this.#place,
-        facts: encodeMessage({ facts, start } satisfies Message<T>),
-        seconds: this.#waitSeconds,
-      });
-      const gathered = await Promise.race([joined, stopped(signal), this.alarm]);
+      const joined = this.#join<T>(pool, { facts, start }, this.#waitSeconds);
+      const messages = await Promise.race([joined, stopped(signal), this.alarm]);
       this.#watch.allCame();
       this.#haveMet = true;
       this.alarm.catch((error: Error) => abortCollectives(this.#devices.runtime, error.message));
-      const messages = Array.from({ length: this.count }, (_, host) =>
-        decodeMessage<Message<T>>(gathered.subarray(host * MESSAGE_WORDS)),
-      );
       const present = messages.map((message, host) => {
         if ('failed' in message) throw hostFailed(host, addresses[host]!, message.failed);
         return message;
@@ -159,10 +151,10 @@ export class HostLink {
    * Ends the link of a run that did not come to its end: what waits for other hosts comes back at once, here and, by this, there, where they
    * read why. A host that cannot even come to the meeting tells so there. The first call counts.
    */
-  async abort(error: unknown): Promise<void> {
+  async abort(error: unknown, say: (line: string) => void = () => undefined): Promise<void> {
     if (this.#isOver) return;
     this.#end();
-    const wasTold = this.#pool === undefined && this.#tellFailure(error);
+    const wasTold = this.#pool === undefined && (await this.#tellFailure(error, say));
     abortCollectives(this.#devices.runtime, lastWords(this.#spec, error));
     await delay((this.#haveMet || wasTold ? ABORT_SECONDS : SEEN_SECONDS) * 1000);
   }
@@ -177,16 +169,33 @@ export class HostLink {
     return this.#pool;
   }
 
-  /** Goes to the meeting with a failure in place of facts; whether all heard it. Blocks this thread, which has nothing left to do. */
-  #tellFailure(error: unknown): boolean {
+  /** Goes to the meeting with a failure in place of facts; whether all heard it. */
+  async #tellFailure(error: unknown, say: (line: string) => void): Promise<boolean> {
     const failed = failureOf(error);
     if (!failed) return false;
+    say(`cluster: this host cannot take part, telling the others for at most ${TELL_SECONDS} s: ${failed.message}`);
+    const pool = new RankPool(1, { onDeath: () => undefined });
     try {
-      new HostReduce(this.#devices.runtime, this.#place).gather(encodeMessage({ failed }), TELL_SECONDS);
+      await this.#join(pool, { failed }, TELL_SECONDS);
       return true;
     } catch {
-      return false; // not all were there
+      return false; // not all came
+    } finally {
+      await pool.close();
     }
+  }
+
+  /** What all hosts brought, by rank. The first exchange of `pool`'s first thread. */
+  async #join<T>(pool: RankPool, message: Message<T>, seconds: number): Promise<Message<T>[]> {
+    const gathered = await pool.run(0, 'joinHosts', {
+      runtime: { libraryPath: this.#devices.library.path, context: this.#devices.runtime.context },
+      place: this.#place,
+      facts: encodeMessage(message),
+      seconds,
+    });
+    return Array.from({ length: this.count }, (_, host) =>
+      decodeMessage<Message<T>>(gathered.subarray(host * MESSAGE_WORDS)),
+    );
   }
 
   /** Those that do not answer now, for people; undefined when all do. */
