@@ -37,7 +37,15 @@ function text({ status, found, cure }: Check): string {
 
 const cpu = { name: '/device:CPU:0', kind: 'cpu', memoryBytes: 2 ** 28 } as const;
 const gpu = { name: '/device:GPU:0', kind: 'gpu', memoryBytes: 22e9 } as const;
-const probe: ProbeReport = { version: '2.21.0', devices: [cpu], faulty: [], cuda: [], flopsPerSecond: 1e11 };
+const probe: ProbeReport = {
+  version: '2.21.0',
+  devices: [cpu],
+  faulty: [],
+  cuda: [],
+  flopsPerSecond: 1e11,
+  trouble: null,
+  newCards: [],
+};
 const library = { path: '/c/tensorflow/libtensorflow_cc.so.2', variant: 'cpu', source: '/c' } as const;
 const sha256 = '0123456789abcdef0123456789abcdef';
 const facts: LibraryFacts = { library, sha256, isInstalled: true, changed: [], bundle: null, probe, hasDriver: false };
@@ -129,6 +137,15 @@ test('devices', () => {
   assert.equal(
     text(devicesCheck(onGpu, '470.82.01')),
     'warn 1 GPU: /device:GPU:0 (22.0 GB); NVIDIA driver 470.82.01 | Expected driver 525 or later: update it, or train on the CPU.',
+  );
+  const trouble = { what: 'The NVIDIA driver is too old.', cure: 'Update it.' };
+  assert.equal(
+    text(devicesCheck({ ...probe, trouble }, '550.54.15')),
+    'warn no GPU that TensorFlow finds; NVIDIA driver 550.54.15. The NVIDIA driver is too old. | Update it.',
+  );
+  assert.equal(
+    text(devicesCheck({ ...onGpu, newCards: ['GPU 0 is new.'] }, '550.54.15')),
+    'warn 1 GPU: /device:GPU:0 (22.0 GB); NVIDIA driver 550.54.15 | GPU 0 is new.',
   );
   const faulty = [{ name: '/device:GPU:0', why: 'expected 7 10 15 22, got 0 0 0 0' }];
   assert.equal(

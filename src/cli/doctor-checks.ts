@@ -112,7 +112,9 @@ export function devicesCheck(probe: ProbeReport, driver: string | null): Check {
   const found = `${count}; NVIDIA driver ${driver ?? 'not found'}`;
   if (driver !== null && Number.parseInt(driver, 10) < OLDEST_DRIVER)
     return warn('devices', found, `Expected driver ${OLDEST_DRIVER} or later: update it, or train on the CPU.`);
+  if (gpus.length > 0 && probe.newCards.length > 0) return warn('devices', found, probe.newCards.join('\n'));
   if (gpus.length > 0) return ok('devices', found);
+  if (probe.trouble) return warn('devices', `${found}. ${probe.trouble.what}`, probe.trouble.cure);
   return warn('devices', found, 'Check nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the CPU.');
 }
 

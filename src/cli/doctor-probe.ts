@@ -5,6 +5,7 @@
  */
 import path from 'node:path';
 import { preload } from '../tensorflow/c-api.js';
+import { type DriverTrouble, driverTrouble, newCards, readDriver } from '../tensorflow/cuda-driver.js';
 import { execute } from '../tensorflow/execute.js';
 import { cudaLibraries, openLibrary } from '../tensorflow/library.js';
 import { createRuntime, type Runtime } from '../tensorflow/runtime.js';
@@ -20,12 +21,17 @@ export interface ProbeReport {
   readonly cuda: readonly { readonly name: string; readonly why: string | null }[];
   /** Of one thread of one core, in a float32 product of large matrices. */
   readonly flopsPerSecond: number;
+  /** What is wrong with NVIDIA's driver, or with the cards; null where nothing is. */
+  readonly trouble: DriverTrouble | null;
+  /** Sentences about cards that are newer than TensorFlow. */
+  readonly newCards: readonly string[];
 }
 
 function probe(): ProbeReport {
   const library = openLibrary();
   const cuda = cudaLibraries(library.path).map((file) => ({ name: path.basename(file), why: preload(file) ?? null }));
   const runtime = createRuntime(library.path, { cpuDevices: 1, threadsPerDevice: 1 });
+  const driver = readDriver();
   const devices = runtime.devices.map(({ name, kind, memoryBytes }) => ({ name, kind, memoryBytes }));
   return {
     version: runtime.c.TF_Version(),
@@ -33,6 +39,8 @@ function probe(): ProbeReport {
     faulty: devices.flatMap(({ name }) => faultOf(runtime, name)),
     cuda,
     flopsPerSecond: coreSpeed(runtime),
+    trouble: driverTrouble(driver, library.visibleGpus),
+    newCards: newCards(driver),
   };
 }
 

@@ -21,7 +21,9 @@ import { startEngine } from '../graph/engine.js';
 import type { Model } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
+import { abortCollectives } from '../tensorflow/host-cluster.js';
 import { readWeights } from '../train/checkpoint.js';
+import type { CollectivePlan } from '../train/collective-reduce.js';
 import { hostRowsOf } from '../train/host-reduce.js';
 import { allocateState } from '../train/replica-state.js';
 import type { RowLayout } from '../train/row-layout.js';
@@ -33,7 +35,7 @@ import { parseFault } from './fault.js';
 import { hostFacts } from './host-facts.js';
 import { HostLink } from './host-link.js';
 import type { Preparation } from './protocol.js';
-import { RankPool } from './rank-pool.js';
+import { type PoolCallbacks, RankPool } from './rank-pool.js';
 import { limitsOf } from './watchdog.js';
 
 export interface AssembleOptions {
@@ -102,6 +104,8 @@ export interface Assembly {
   readonly hosts: HostLink | null;
   /** Host 0's `start`. */
   readonly start: RunStart | undefined;
+  /** Lines for people. */
+  readonly say: (line: string) => void;
   /** Ends all threads. */
   close(): Promise<void>;
 }
@@ -140,6 +144,7 @@ function openPlanned(planned: RunConfig, options: AssembleOptions): RunDevices {
     defaultWorkers: fittingWorkers(planned, availableCores(), numHosts),
     threadsPerDevice: (workers) => plannedThreads(planned, workers * numHosts),
     explicitPlacement: options.explicitPlacement ?? false,
+    gpu: planned.gpu,
     cluster: options.hosts,
   });
 }
@@ -167,6 +172,7 @@ async function assembleOn(
     hosts: numHosts,
   });
   say(devicesText(devices, batch));
+  for (const note of devices.notes) say(note);
   const { data, config } = await loadData(options);
   resumed?.checkData(data);
   const engine = startEngine(devices.runtime, devices.names[0]!);
@@ -185,13 +191,15 @@ async function assembleOn(
     optimizer: config.optimizer,
     ema: config.train.ema,
     evaluationFlip: config.evaluation.flip,
+    lowGradients: config.allReduce.dtype === 'bfloat16',
+    collective: collectivePlan(config, batch, devices),
   });
   const { layout } = recorded.program;
   const state = allocateState(layout);
   if (resumed) resumed.readState(state, layout, model);
   else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
-  const arena = createArena(arenaPlan(options, config, batch, layout.length));
-  const pool = new RankPool(arena.world, (rank) => poisonGroup(arena, rank));
+  const arena = createArena(arenaPlan(options, config, batch, layout));
+  const pool = new RankPool(arena.world, poolCallbacks(arena, config, devices));
   let stream: ImageStream | null = null;
   const close = async () => {
     await Promise.all([stream?.close(), pool.close()]);
@@ -202,7 +210,7 @@ async function assembleOn(
     const start = hosts ? await hosts.meet(pool, { facts, start: own, say, signal }) : own;
     await hosts?.broadcast(state);
     stream = startStream({ config, data, batch, recorded, hosts, pool, firstStep: start?.step ?? 0 });
-    const parts = { config, devices, batch, data, stream, model, recorded, arena, state, pool, hosts, start };
+    const parts = { config, devices, batch, data, stream, model, recorded, arena, state, pool, hosts, start, say };
     const assembly: Assembly = { ...parts, close };
     await prepareRanks(assembly, options.life ?? 1);
     return assembly;
@@ -271,13 +279,36 @@ function arenaPlan(
   { hosts }: AssembleOptions,
   { allReduce }: RunConfig,
   { world, shards }: BatchPlan,
-  rowLength: number,
+  { length, lowLength }: RowLayout,
 ): Omit<ArenaSpec, 'memory'> {
-  if (!hosts) return { world, shards, rowLength };
+  if (allReduce.kind === 'tensorflow') return { world, shards: world, rowLength: length }; // for the last mean row
+  if (!hosts) return { world, shards, rowLength: length, lowLength };
   const count = hosts.addresses.length;
   const own = shards / count;
   const part = { firstShard: hosts.rank * own, allShards: shards, hostRows: hostRowsOf({ count, ...allReduce }) };
-  return { world: world / count, shards: own, rowLength: rowLength + 1, hosts: part };
+  return { world: world / count, shards: own, rowLength: length + 1, lowLength, hosts: part };
+}
+
+/** How TensorFlow adds the rows, where it does. */
+function collectivePlan(
+  { allReduce }: RunConfig,
+  { world, shardsPerRank }: BatchPlan,
+  { kind, areDistinct }: RunDevices,
+): CollectivePlan | undefined {
+  if (allReduce.kind !== 'tensorflow') return undefined;
+  return { world, shardsPerRank, exact: allReduce.exact, hint: kind === 'gpu' && areDistinct ? 'nccl' : 'ring' };
+}
+
+/** A rank that is gone is waited for in shared memory, and where TensorFlow adds the rows, in its collectives. */
+function poolCallbacks(arena: ArenaSpec, { allReduce }: RunConfig, { runtime }: RunDevices): PoolCallbacks {
+  if (allReduce.kind !== 'tensorflow') return { onDeath: (rank) => poisonGroup(arena, rank) };
+  return {
+    onDeath: (rank) => {
+      poisonGroup(arena, rank);
+      abortCollectives(runtime, `rank ${rank} is gone`);
+    },
+    release: () => abortCollectives(runtime, 'the run has ended'),
+  };
 }
 
 /** The shards and threads of the run so far, whatever the workers are now: they decide the bits. */

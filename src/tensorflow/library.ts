@@ -4,14 +4,20 @@
  * Must stay true: this runs on the main thread before anything of TensorFlow is called, since a worker thread's process.env does not
  * reach C; values that the user set are kept.
  */
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
+import { cacheFolder } from '../core/home.js';
 import { preload } from './c-api.js';
+import { TENSORFLOW_VERSION } from './install-manifest.js';
 import { type FoundLibrary, findLibrary } from './library-search.js';
 
 export interface Library extends FoundLibrary {
   /** DTRAIN_DEBUG is set: TensorFlow's own log goes to standard error. */
   readonly verbose: boolean;
+  /** CUDA_VISIBLE_DEVICES. */
+  readonly visibleGpus: string | undefined;
 }
 
 /**
@@ -24,8 +30,34 @@ export function openLibrary(peers: readonly string[] = []): Library {
   setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
   setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
   if (peers.length > 0) setDefault('no_grpc_proxy', peers.map((address) => address.replace(/:\d+$/, '')).join(','));
+  keepCompiled(path.join(cacheFolder(), 'xla', `${TENSORFLOW_VERSION}-${machineKey()}`));
   if (library.variant === 'gpu') preloadCuda(library.path);
-  return { ...library, verbose };
+  return { ...library, verbose, visibleGpus: process.env['CUDA_VISIBLE_DEVICES'] };
+}
+
+/**
+ * What XLA compiles, and on GPUs what it found to be the fastest kernels, is kept in a folder of its own and read by the next run. Where that cannot be
+ * written, or the user set these variables, nothing is kept.
+ */
+function keepCompiled(folder: string): void {
+  const autotune = path.join(folder, 'autotune');
+  try {
+    fs.mkdirSync(autotune, { recursive: true });
+    fs.accessSync(folder, fs.constants.W_OK);
+  } catch {
+    return;
+  }
+  setDefault('TF_XLA_FLAGS', `--tf_xla_persistent_cache_directory=${folder}`);
+  setDefault('XLA_FLAGS', `--xla_gpu_per_fusion_autotune_cache_dir=${autotune}`);
+}
+
+/** Of processor and cards: a home folder may be that of several machines, and machine code fits its own alone. */
+function machineKey(): string {
+  const gpus = '/proc/driver/nvidia/gpus';
+  const cards = fs.existsSync(gpus) ? fs.readdirSync(gpus) : [];
+  const models = cards.map((card) => /^Model:.*$/m.exec(fs.readFileSync(`${gpus}/${card}/information`, 'utf8'))?.[0]);
+  const parts = [os.cpus()[0]?.model, ...models];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 8);
 }
 
 function setDefault(name: string, value: string): void {
