@@ -24,7 +24,7 @@ import { type DeviceRequest, DtrainError, loadConfig, type RunConfig, train, typ
 const config: RunConfig = loadConfig({ file: 'quickstart', overrides: ['train.maxSteps=2', 'data.name=synthetic', 'evaluation.everyEpochs=0'] });
 const devices: DeviceRequest = { kind: 'cpu', count: 1 };
 const events: TrainEvent['event'][] = [];
-for await (const event of train({ config, devices, runDir: null, configName: 'mine' })) {
+for await (const event of train(config, { devices, name: 'mine' })) {
   events.push(event.event);
   if (event.event === 'step' && !(event.loss > 0)) throw new Error(String(event.loss));
 }

@@ -16,7 +16,8 @@ const count = (value) => Math.round(value).toLocaleString('en-US');
 const short = (value) => (Math.abs(value) >= 1000 ? count(value) : String(Number(value.toPrecision(3))));
 /** `4:05`, `1:02:03`, as the terminal has it. */
 const duration = (seconds) => {
-  const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  const whole = Math.round(seconds);
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const two = (value) => String(value).padStart(2, '0');
   return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 };
