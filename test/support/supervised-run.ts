@@ -57,6 +57,7 @@ export class SupervisedRun {
       env: { ...process.env, [MARK]: this.#mark, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    process.once('exit', () => this.child.kill('SIGKILL')); // of a test that failed; its engine ends with it
     this.child.stdout!.on('data', (chunk: Buffer) => (this.stdout += chunk.toString()));
     this.child.stderr!.on('data', (chunk: Buffer) => (this.stderr += chunk.toString()));
     this.ended = once(this.child, 'exit').then(async ([code, signal]) => {
