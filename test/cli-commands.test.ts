@@ -1,7 +1,9 @@
 /** What the commands ask of the run layer and print of its answers, with a run layer made up by the test. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import os from 'node:os';
-import { test } from 'node:test';
+import path from 'node:path';
+import { after, test } from 'node:test';
 import type { RunLayer } from '../src/cli/run-layer.js';
 import { loadConfig } from '../src/config/load.js';
 import { MODEL_NAMES } from '../src/config/schema.js';
@@ -292,10 +294,16 @@ test('bench step', async () => {
     stdout,
     `run      resnet20, 2 x cpu, batch 128, float32, 20 steps
 speed    600 images/s (570 to 620)
-step     210 ms: feed 0.4 ms, compute 205 ms, reduce 0.6 ms, update 2 ms, report 0.1 ms
+step     210 ms
 work     244 MFLOP an image, 146 GFLOP/s
-start    1.4 s
+start    1.4 s to the end of the first step
 memory   900 MB
+
+feed     0.4 ms   0.2 %  ▏
+compute  205 ms  98.5 %  ███████████████████████████████████████▌
+reduce   0.6 ms   0.3 %  ▏
+update     2 ms   1.0 %  ▌
+report   0.1 ms   0.0 %  ▏
 `,
   );
   const json = await runCommand(['bench', 'step', '--config', 'resnet20', '--json'], { benchStep: call });
@@ -334,8 +342,8 @@ test('bench scaling: the gate is checked after all figures are out', async () =>
     devices: 'cpu',
     precision: 'float32',
     points: [
-      { workers: 1, imagesPerSecond: 310, efficiency: 1 },
-      { workers: 2, imagesPerSecond: 540, efficiency: 0.871 },
+      { workers: 1, imagesPerSecond: 310, efficiency: 1, seconds: STEP_BENCH.seconds },
+      { workers: 2, imagesPerSecond: 540, efficiency: 0.871, seconds: STEP_BENCH.seconds },
     ],
   } as const;
   const { calls, call } = asked<Parameters<RunLayer['benchScaling']>[0], typeof bench>(bench);
@@ -350,6 +358,15 @@ test('bench scaling: the gate is checked after all figures are out', async () =>
     stdout: `${JSON.stringify(bench)}\n`,
     stderr: 'bench scaling: 2 workers: expected an efficiency of at least 0.9, got 0.871.\n',
   });
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-test-'));
+  after(() => fs.rmSync(folder, { recursive: true }));
+  const chart = path.join(folder, 'scaling.svg');
+  const { stderr } = await runCommand([...words, '--chart', chart], { benchScaling: call });
+  assert.equal(stderr, `chart: ${chart}\n`);
+  assert.match(fs.readFileSync(chart, 'utf8'), /^<svg xmlns=.*<title>resnet20, cpu, float32<\/title>.*<\/svg>\n$/s);
+  const nowhere = await runCommand([...words, '--chart', '/nowhere/scaling.svg'], { benchScaling: call });
+  assert.deepEqual([nowhere.exitCode, nowhere.stdout], [7, table], 'the figures come first');
+  assert.match(nowhere.stderr, /^\/nowhere\/scaling\.svg: cannot be written \(ENOENT\)\. /);
 });
 
 // ——— models, export ———
