@@ -14,7 +14,7 @@ const context = { console: new Console({ stdout, stderr, env, isJson, isQuiet })
 
 process.on('uncaughtException', (error) => process.exit(reportError(error, context)));
 // The engine loads its modules while the words are read.
-if (isTraining(words)) await runLayer.prepareTraining();
+if (startsEngine(words)) await runLayer.prepareEngine();
 const { runCommandLine } = await import('./command-line.js');
 const { version } = JSON.parse(fs.readFileSync(new URL('../../../package.json', import.meta.url), 'utf8')) as {
   version: string;
@@ -23,12 +23,9 @@ const exitCode = await runCommandLine(words, context, version);
 // Pipes, files and terminals are written synchronously on Linux, so nothing is lost; a stray handle cannot keep the process alive.
 process.exit(exitCode);
 
-/** Whether the words look like a run; a mistake costs a process that ends with this one. */
-function isTraining(words: readonly string[]): boolean {
+/** Whether the words look like a run, or a bench of its step; a mistake costs a process that ends with this one. */
+function startsEngine(words: readonly string[]): boolean {
   const isOther = words.some((word) => ['--help', '--version', '--dry-run'].includes(word));
-  return (
-    !isOther &&
-    words.some((word) => word === '--config' || word.startsWith('--config=')) &&
-    /^(train$|-|\S+=)/.test(words[0]!)
-  );
+  const hasConfig = words.some((word) => word === '--config' || word.startsWith('--config='));
+  return !isOther && hasConfig && /^(train( |$)|bench step( |$)|-|\S+=)/.test(words.join(' '));
 }

@@ -139,8 +139,39 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     hosts: numHosts,
   });
   say(devicesText(devices, batch));
-  const { data, config } = await loadData(options);
-  resumed?.checkData(data);
+  let arena: ArenaSpec | undefined;
+  // Its threads load their modules while the data set is read and the step is recorded.
+  const pool = new RankPool(devices.names.length, (rank) => arena && poisonGroup(arena, rank));
+  let hosts: HostLink | null = null;
+  try {
+    const { data, config } = await loadData(options);
+    resumed?.checkData(data);
+    const { model, recorded } = await recordStep(devices, config, batch, data);
+    const { layout } = recorded.program;
+    const state = allocateState(layout);
+    if (resumed) resumed.readState(state, layout, model);
+    else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
+    arena = createArena(arenaPlan(options, config, batch, layout.length));
+    hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
+    const facts = { config, data, batch, devices, hosts: numHosts };
+    const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
+    await hosts?.broadcast(state);
+    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
+    await prepareRanks(assembly, options.life ?? 1);
+    return assembly;
+  } catch (error) {
+    await hosts?.abort((error as Error).message); // a thread that waits for other hosts comes back
+    await pool.close();
+    throw error;
+  }
+}
+
+async function recordStep(
+  devices: RunDevices,
+  config: RunConfig,
+  batch: BatchPlan,
+  data: DataSet,
+): Promise<{ model: Model; recorded: RecordedProgram }> {
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
   const model = await configuredModel(engine, config, data.classes.length, [height, width]);
@@ -158,25 +189,7 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     ema: config.train.ema,
     evaluationFlip: config.evaluation.flip,
   });
-  const { layout } = recorded.program;
-  const state = allocateState(layout);
-  if (resumed) resumed.readState(state, layout, model);
-  else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
-  const arena = createArena(arenaPlan(options, config, batch, layout.length));
-  const pool = new RankPool(arena.world, (rank) => poisonGroup(arena, rank));
-  const hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
-  try {
-    const facts = { config, data, batch, devices, hosts: numHosts };
-    const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
-    await hosts?.broadcast(state);
-    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
-    await prepareRanks(assembly, options.life ?? 1);
-    return assembly;
-  } catch (error) {
-    await hosts?.abort((error as Error).message); // a thread that waits for other hosts comes back
-    await pool.close();
-    throw error;
-  }
+  return { model, recorded };
 }
 
 /** One row a shard of this host; several hosts also have rows for what the others send, and one more element, for a request to stop. */

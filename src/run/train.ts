@@ -107,7 +107,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
   using directory = place && (await RunDirectory.open(place, warn));
   if (directory) options.onFolder?.(directory.path);
   const opened = place ? checkpointToResume(place, warn) : undefined;
-  const config = opened ? resumedConfig(options.config, opened, fallBackToSynthetic) : options.config;
+  const config = opened ? await resumedConfig(options.config, opened, fallBackToSynthetic) : options.config;
   if (place && opened) {
     setLaterAside(place, opened.manifest.step, warn);
     say(`resume: going on from ${opened.folder}`);

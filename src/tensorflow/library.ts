@@ -6,7 +6,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { preload } from './c-api.js';
+import { preload, preloadAside } from './c-api.js';
 import { type FoundLibrary, findLibrary } from './library-search.js';
 
 export interface Library extends FoundLibrary {
@@ -20,12 +20,32 @@ export interface Library extends FoundLibrary {
  */
 export function openLibrary(peers: readonly string[] = []): Library {
   const library = findLibrary(process.env);
-  const verbose = Boolean(process.env['DTRAIN_DEBUG']);
-  setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
-  setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  const verbose = setEnvironment();
   if (peers.length > 0) setDefault('no_grpc_proxy', peers.map((address) => address.replace(/:\d+$/, '')).join(','));
   if (library.variant === 'gpu') preloadCuda(library.path);
   return { ...library, verbose };
+}
+
+/**
+ * Begins to load the library on another thread, beside whatever this one does next; openLibrary then finds it loaded, or waits for it.
+ * What is wrong with it is told there.
+ */
+export function loadLibraryAhead(): void {
+  try {
+    const { path: file, variant } = findLibrary(process.env);
+    const verbose = setEnvironment();
+    if (variant === 'cpu') preloadAside(file, verbose);
+  } catch {
+    // openLibrary meets the same
+  }
+}
+
+/** Sets what TensorFlow reads while it is loaded; whether it shall speak. */
+function setEnvironment(): boolean {
+  const verbose = Boolean(process.env['DTRAIN_DEBUG']);
+  setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
+  setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  return verbose;
 }
 
 function setDefault(name: string, value: string): void {
