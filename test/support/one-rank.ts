@@ -111,6 +111,11 @@ export class OneRank {
     });
   }
 
+  /** What shard `shard` gave to the last step. */
+  row(shard: number): Float32Array {
+    return this.#group.row(shard);
+  }
+
   /** Parameters, momenta and running statistics as they are on the device. */
   state(): StateViews {
     this.replica.exportState(this.#state);
