@@ -8,7 +8,7 @@ import type { RunLayer } from '../src/cli/run-layer.js';
 import { loadConfig } from '../src/config/load.js';
 import { MODEL_NAMES } from '../src/config/schema.js';
 import { DtrainError, ExitCode } from '../src/core/errors.js';
-import { END_EVENT, evaluationEvent, RUN_EVENT, stepEvent } from './support/events.js';
+import { END_EVENT, evaluationEvent, RUN_EVENT, STEP_BENCH, stepEvent } from './support/events.js';
 import { runCommand } from './support/run-command.js';
 
 /** Keeps the options of each call, gives `answer`. */
@@ -263,22 +263,6 @@ test('eval of many classes: the largest confusions instead of a matrix, and the 
 });
 
 // ——— bench ———
-
-const STEP_BENCH = {
-  bench: 'step',
-  config: 'resnet20',
-  devices: 'cpu',
-  workers: 2,
-  globalBatch: 128,
-  precision: 'float32',
-  steps: 20,
-  imagesPerSecond: { median: 600, min: 570, max: 620 },
-  secondsPerStep: { median: 0.21 },
-  seconds: { feed: 0.0004, compute: 0.205, reduce: 0.0006, update: 0.002, report: 0.0001 },
-  flopsPerImage: 244_000_000,
-  startSeconds: 1.4,
-  peakRssBytes: 900_000_000,
-} as const;
 
 test('bench step', async () => {
   const { calls, call } = asked<Parameters<RunLayer['benchStep']>[0], typeof STEP_BENCH>(STEP_BENCH);

@@ -1,10 +1,12 @@
 #!/usr/bin/env node
 /** The dtrain command: the process around a command line. */
 import fs from 'node:fs';
+import { useCompileCache } from '../core/compile-cache.js';
 import { Console } from './console.js';
 import { reportError } from './report-error.js';
 import { runLayer } from './run-layer.js';
 
+useCompileCache();
 const words = process.argv.slice(2);
 const { env, stdout, stderr } = process;
 // Read before the words are understood, so that an error in them is told in the right way too.

@@ -4,6 +4,7 @@
  * Idea: one SVG file, put together as text, that needs no script and nothing from elsewhere: it can stand in a README.
  * Must stay true: text from a configuration reaches the file escaped.
  */
+import { grouped } from '../core/digits.js';
 import { PHASES, type Phase, type PhaseSeconds } from '../core/events.js';
 
 export interface ScalingChartData {
@@ -156,7 +157,7 @@ function number(value: number): string {
 }
 
 function rounded(value: number): string {
-  return value >= 10 ? Math.round(value).toLocaleString('en-US') : shortNumber(value);
+  return value >= 10 ? grouped(Math.round(value)) : shortNumber(value);
 }
 
 function shortNumber(value: number): string {

@@ -9,11 +9,15 @@
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { RankProgress } from '../collective/progress.js';
+import { useCompileCache } from '../core/compile-cache.js';
 import { asDtrainError, serializeError } from '../core/errors.js';
 import { loadLeanTfjs } from '../graph/lean-tfjs.js';
 import { loadLibraryAhead } from '../tensorflow/library.js';
 import type { EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
 import type { GuardTask } from './parent-guard.js';
+
+// Its native half would be looked for and loaded at every start, for a state of a few hundred bytes.
+process.env['MSGPACKR_NATIVE_ACCELERATION_DISABLED'] ??= 'true';
 
 const BEAT_MILLISECONDS = 1000;
 /** A thread more would make the start slower. */
@@ -45,6 +49,7 @@ const beat = () => send({ kind: 'beat', ranks: ranks() });
 setInterval(beat, BEAT_MILLISECONDS);
 
 try {
+  useCompileCache();
   loadLibraryAhead();
   loadLeanTfjs();
   const { train } = await import('./train.js');
