@@ -117,6 +117,18 @@ test('any change of any file of a checkpoint is found', () => {
   }
 });
 
+test('a manifest of brackets within brackets is refused before anything descends', () => {
+  const folder = saveCheckpoint(saveOptions(temporaryFolder()));
+  const manifest = path.join(folder, 'manifest.json');
+  const whole = fs.readFileSync(manifest, 'utf8');
+  const brackets = '['.repeat(100_000) + ']'.repeat(100_000);
+  fs.writeFileSync(manifest, whole.replace('{', `{"a":${brackets},`));
+  assert.throws(() => openCheckpoint(folder), {
+    code: 'DTRAIN_CHECKPOINT_DAMAGED',
+    message: `${manifest}: the checkpoint is damaged: expected at most 4 levels of objects and arrays. Take another one of the run's checkpoints.`,
+  });
+});
+
 test('a link in the place of a file, and another version of the format, are refused', () => {
   const folder = saveCheckpoint(saveOptions(temporaryFolder()));
   const manifest = path.join(folder, 'manifest.json');

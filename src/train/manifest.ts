@@ -64,6 +64,8 @@ export const MAGIC = 'dtrain-checkpoint';
 /** More than a manifest of ten thousand tensors has. */
 export const MAX_MANIFEST_BYTES = 16 * 2 ** 20;
 const MAX_FILES = 16;
+/** A tensor's shape is four levels down. Known before anything descends: JSON of a hundred thousand brackets is read, and then overflows the stack. */
+const MAX_LEVELS = 4;
 
 export function encodeManifest(manifest: Manifest): Uint8Array {
   const hash = sha256(canonical(manifest));
@@ -80,6 +82,7 @@ export function decodeManifest(bytes: Uint8Array, where: string): Manifest {
   }
   const value = parsed(bytes);
   if (!isObject(value) || value['magic'] !== MAGIC) throw damaged(where, `expected a manifest of ${MAGIC}`);
+  if (isDeeper(value, MAX_LEVELS)) throw damaged(where, `expected at most ${MAX_LEVELS} levels of objects and arrays`);
   const { hash, ...rest } = value;
   const { formatVersion } = rest;
   // The first format had no hash; those after this one are to keep it, so that a changed version is damage and no other version.
@@ -116,6 +119,12 @@ function parsed(bytes: Uint8Array): unknown {
   } catch {
     return undefined;
   }
+}
+
+/** Whether objects and arrays lie within each other more than `levels` times. */
+function isDeeper(value: unknown, levels: number): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  return levels === 0 || Object.values(value).some((member) => isDeeper(member, levels - 1));
 }
 
 type Check = (value: unknown) => boolean;

@@ -3,15 +3,14 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { nowSeconds } from '../../src/core/clock.js';
-import { philox4x32, toUniform } from '../../src/core/philox.js';
-import { isUsable, PATIENCE_SECONDS, QUICK_RUN, SupervisedRun } from '../support/supervised-run.js';
+import { checkSecondSignals } from '../support/second-signals.js';
+import { FOR_EVER, isUsable, PATIENCE_SECONDS, QUICK_RUN, SupervisedRun } from '../support/supervised-run.js';
 import { lastCheckpointFile, temporaryFolder } from '../support/train-run.js';
 import { recordRow } from './record.js';
 
 const ALARM = { timeout: PATIENCE_SECONDS * 1000 };
-const FOR_EVER = 'train.maxSteps=null';
+const SECOND_SIGNALS = 25;
 
 function newRunDir(): string {
   return path.join(temporaryFolder(), 'run');
@@ -108,59 +107,17 @@ function evaluationsOf(runDir: string): unknown[] {
   return lines.map((line) => JSON.parse(line)).filter(({ event }) => event === 'evaluation');
 }
 
-const SECOND_SIGNALS = 25;
-const LANES = 2;
-const MAX_SECONDS = 6;
-
 test(`row 16: a second signal at ${SECOND_SIGNALS} random moments: exit code 130 or 143 within a second, the last checkpoint intact`, {
   timeout: 900_000,
 }, async () => {
-  const slowest: number[] = [];
-  const counts: Record<string, number> = {};
-  const lane = async (index: number) => {
-    const runDir = newRunDir();
-    const words = [...QUICK_RUN, FOR_EVER, 'checkpoint.everySteps=1', '--run-dir', runDir, '--resume'];
-    let lastStep = 0;
-    for (let i = index; i < SECOND_SIGNALS; i += LANES) {
-      const [u, v] = philox4x32([i, 0, 0, 0], [16, 0]).map(toUniform) as [number, number, number, number];
-      const run = new SupervisedRun(words);
-      await run.says(/dtrain: starting/);
-      await delay(u * MAX_SECONDS * 1000);
-      const signal = i % 2 === 0 ? 'SIGINT' : 'SIGTERM';
-      run.kill(signal);
-      await run.says(/Once more/);
-      await delay(v * 100);
-      run.kill(signal);
-      const sent = nowSeconds();
-      const { code, at } = await run.ended;
-      const expected = signal === 'SIGINT' ? 130 : 143;
-      assert(code === expected || code === 75, `${code}: ${run.stderr}`); // 75: had stopped before
-      counts[String(code)] = (counts[String(code)] ?? 0) + 1;
-      if (code === expected) slowest.push(at - sent);
-      await run.nothingLeft(5 * 1);
-      if (fs.existsSync(path.join(runDir, 'checkpoints', 'last'))) {
-        const step = await isUsable(runDir);
-        assert(step >= lastStep, `step ${step} after ${lastStep}`);
-        lastStep = step;
-      }
-    }
-    return lastStep;
-  };
-  const steps = await Promise.all(Array.from({ length: LANES }, (_, index) => lane(index)));
-  const seconds = Math.max(...slowest);
-  assert(slowest.length > SECOND_SIGNALS / 4, JSON.stringify(counts));
-  assert(seconds < 5 * 1, `${seconds} s`);
+  const found = await checkSecondSignals(SECOND_SIGNALS);
   recordRow({
     row: 16,
     fault: 'a second signal',
     injected: `at ${SECOND_SIGNALS} random moments of start, steps and saves of runs that go on with --resume`,
-    observed: `exit codes ${Object.entries(counts)
-      .map(([code, count]) => `${code}: ${count} times`)
-      .join(
-        ', ',
-      )} (75: it had stopped before); every checkpoint opened, none was lost; steps saved: ${steps.join(' and ')}`,
+    observed: found.observed,
     code: 130,
-    seconds,
+    seconds: found.seconds,
     lost: 'steps since the last checkpoint',
     pass: true,
   });

@@ -53,15 +53,17 @@ function lastingMetrics(runDir: string): unknown[] {
 }
 
 /**
- * Chains of runs, each killed so many times and resumed on one or two workers, against the undisturbed run.
- * @throws where a bit differs.
+ * Chains of runs, each resumed on one or two workers and killed again and again, against the undisturbed run: `wanted` kills at least,
+ * though a run may end before its kill comes.
+ * @throws where a bit differs, or too many runs ended.
  */
 export async function checkKilledRuns(
   chains: number,
-  killsPerChain: number,
+  wanted: number,
   random: SeededRandom,
   seed: number,
 ): Promise<void> {
+  const killsPerChain = Math.ceil((wanted * 1.2) / chains);
   const whole = path.join(temporaryFolder(), 'run');
   await runUntil(whole, 2, null);
   const expected = STATE_FILES.map((file) => lastCheckpointFile(whole, file));
@@ -87,12 +89,11 @@ export async function checkKilledRuns(
     assert.deepEqual(lastingMetrics(runDir), lastingMetrics(whole));
     fs.rmSync(runDir, { recursive: true });
   }
-  const wanted = chains * killsPerChain;
   recordProof({
     name: 'Resume after kill -9 at random moments',
-    goal: `${wanted} kills, 0 bits of difference in weights, optimizer, averages, statistics and metrics`,
+    goal: `${wanted} kills or more, 0 bits of difference in weights, optimizer, averages, statistics and metrics`,
     observed: `${kills} kills of a training process in ${chains} ${chains === 1 ? 'chain' : 'chains'} (seed ${seed}), resumed on 1 or 2 workers: 0 bits`,
-    pass: kills >= wanted * 0.8,
+    pass: kills >= wanted,
   });
-  assert(kills >= wanted * 0.8, `only ${kills} of ${wanted} processes lived long enough to be killed`);
+  assert(kills >= wanted, `only ${kills} processes lived long enough to be killed, of ${wanted} wanted`);
 }

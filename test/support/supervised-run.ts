@@ -30,6 +30,9 @@ export const QUICK_RUN: readonly string[] = [
   'checkpoint={everyEpochs: 0, everySteps: 2, keep: 3}',
 ];
 
+/** Behind QUICK_RUN: it goes on until it is stopped. */
+export const FOR_EVER = 'train.maxSteps=null';
+
 export interface Ended {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
