@@ -47,12 +47,12 @@ export async function runRecorded({ folder, store, page, preface }) {
   process.exitCode = failed ? 1 : 0;
 }
 
-/** Runs one file with a JSON-lines file of its own to record into. */
-function runFile(file) {
+/** Runs one file with a JSON-lines file of its own to record into; `extra` are more variables of its environment. */
+export function runFile(file, extra = {}) {
   const temporary = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-record-'));
   try {
     const record = path.join(temporary, 'record.jsonl');
-    const env = { ...process.env, DTRAIN_FAULTS_RECORD: record };
+    const env = { ...process.env, ...extra, DTRAIN_FAULTS_RECORD: record };
     const start = process.hrtime.bigint();
     const { status } = spawnSync(process.execPath, ['--test', '--test-force-exit', file], { stdio: 'inherit', env });
     const seconds = Number(process.hrtime.bigint() - start) / 1e9;

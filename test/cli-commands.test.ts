@@ -304,19 +304,26 @@ test('bench all-reduce', async () => {
     seconds: { median: 0.011, min: 0.01, max: 0.013 },
     trafficBytesPerSecond: 2.6e10,
     memcpyBytesPerSecond: 3e10,
+    kind: 'shared-memory',
+    dtype: 'float32',
+    devices: 'memory',
   } as const;
   const { calls, call } = asked<Parameters<RunLayer['benchAllReduce']>[0], typeof bench>(bench);
   const { stdout } = await runCommand(['bench', 'all-reduce'], { benchAllReduce: call });
-  assert.deepEqual(calls, [{ bytes: 94_371_840, ranks: 2, rounds: 20 }]);
+  assert.deepEqual(calls, [{ bytes: 94_371_840, ranks: 2, rounds: 20, devices: null, config: loadConfig({}) }]);
   assert.equal(
     stdout,
-    'run      94,371,840 bytes, 2 ranks, 20 rounds\nround    11 ms (10 ms to 13 ms)\ntraffic  26.0 GB/s\nmemcpy   30.0 GB/s\n',
+    'run      94,371,840 bytes, 2 ranks, 20 rounds, shared-memory, float32 in memory\nround    11 ms (10 ms to 13 ms)\ntraffic  26.0 GB/s\nmemcpy   30.0 GB/s\n',
   );
   const json = await runCommand(['bench', 'all-reduce', '--bytes', '64', '--ranks', '4', '--rounds', '1', '--json'], {
     benchAllReduce: call,
   });
-  assert.deepEqual(calls[1], { bytes: 64, ranks: 4, rounds: 1 });
+  assert.deepEqual(calls[1], { bytes: 64, ranks: 4, rounds: 1, devices: null, config: loadConfig({}) });
   assert.equal(json.stdout, `${JSON.stringify(bench)}\n`);
+  const overrides = ['allReduce.kind=tensorflow'];
+  await runCommand(['bench', 'all-reduce', '--gpus', '3', ...overrides], { benchAllReduce: call });
+  const devices = { kind: 'gpu', count: 3 };
+  assert.deepEqual(calls[2], { bytes: 94_371_840, ranks: 3, rounds: 20, devices, config: loadConfig({ overrides }) });
 });
 
 test('bench scaling: the gate is checked after all figures are out', async () => {

@@ -25,7 +25,7 @@ const SURFACE: Readonly<Record<string, readonly string[]>> = {
   ],
   eval: ['gpus', 'cpus', 'json'],
   'bench step': ['config', 'gpus', 'cpus', 'steps', 'warmup', 'json'],
-  'bench all-reduce': ['bytes', 'ranks', 'rounds', 'json'],
+  'bench all-reduce': ['bytes', 'ranks', 'gpus', 'cpus', 'rounds', 'json'],
   'bench scaling': [
     'config',
     'gpus',

@@ -90,7 +90,10 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
   ],
   ['bench all-reduce --ranks 65', '--ranks: expected a whole number from 1 to 64, got "65".', 'bench all-reduce'],
   ['bench all-reduce --rounds x', '--rounds: expected a whole number from 1 to 1000000, got "x".', 'bench all-reduce'],
-  ['bench all-reduce a=1', 'unknown word "a=1".', 'bench all-reduce'],
+  ['bench all-reduce a=1', 'a=1: expected allReduce.KEY=VALUE or gpu.KEY=VALUE.', 'bench all-reduce'],
+  ['bench all-reduce --ranks 2 --cpus 2', '--ranks and --cpus exclude each other: choose one.', 'bench all-reduce'],
+  ['bench all-reduce --gpus 65', '--gpus: expected at most 64, got 65.', 'bench all-reduce'],
+  ['bench all-reduce --cpus 1 --bytes 4', '--bytes: expected at least 8 on devices, got 4.', 'bench all-reduce'],
   [
     'bench scaling --config resnet20',
     '--gpus or --cpus is missing: numbers of workers to compare, such as --cpus 1,2',

@@ -39,7 +39,7 @@ function accepts(text: string, overrides: readonly string[] = []) {
 
 const MODELS =
   'resnet20, resnet32, resnet44, resnet56, resnet110, resnet1202, resnet18, resnet34, resnet50, resnet101, resnet152, plain20, plain32, plain44, plain56, plain18, plain34, vgg16, vgg19, resnet20v2, resnet56v2, resnet110v2, resnet164v2, resnet1001v2, wrn-16-8, wrn-28-10 or speednet';
-const SECTIONS = 'model, data, train, optimizer, schedule, evaluation, checkpoint, allReduce, cluster';
+const SECTIONS = 'model, data, train, optimizer, schedule, evaluation, checkpoint, allReduce, gpu, cluster';
 
 /** A file and what is said about it: every kind of mistake. */
 const BAD_FILES: readonly (readonly [title: string, text: string, messages: readonly string[]])[] = [
@@ -208,11 +208,20 @@ const BAD_FILES: readonly (readonly [title: string, text: string, messages: read
     ],
   ],
   [
-    'later: all-reduce',
-    'allReduce: {kind: tensorflow, dtype: bfloat16}\n',
+    'all-reduce',
+    'allReduce: {kind: tensorflo, dtype: half}\n',
     [
-      'run.yaml:1:19 allReduce.kind: expected shared-memory, got "tensorflow". TensorFlow\'s collectives are not in this version yet.',
-      'run.yaml:1:38 allReduce.dtype: expected float32, got "bfloat16". Gradients in bfloat16 are not in this version yet.',
+      'run.yaml:1:19 allReduce.kind: expected shared-memory or tensorflow, got "tensorflo" (did you mean tensorflow?).',
+      'run.yaml:1:37 allReduce.dtype: expected float32 or bfloat16, got "half".',
+    ],
+  ],
+  [
+    'gpu',
+    'gpu: {memoryGrowth: 1, memoryFraction: 0, workersPerCard: 17}\n',
+    [
+      'run.yaml:1:21 gpu.memoryGrowth: expected true or false, got 1.',
+      'run.yaml:1:40 gpu.memoryFraction: expected a number above 0, at most 1, or null, got 0.',
+      'run.yaml:1:59 gpu.workersPerCard: expected a whole number from 1 to 16, got 17.',
     ],
   ],
   [

@@ -45,6 +45,7 @@ const CONTRACT_DEFAULTS = {
   evaluation: { everyEpochs: 1, flip: false },
   checkpoint: { everyEpochs: 1, everySteps: null, keep: 3 },
   allReduce: { kind: 'shared-memory', dtype: 'float32', timeoutSeconds: 60, exact: true },
+  gpu: { memoryGrowth: true, memoryFraction: null, workersPerCard: 1 },
   cluster: { hosts: null, hostRank: null, trustedNetwork: false },
 };
 
@@ -53,7 +54,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 55);
+  assert.equal(CONFIG_KEYS.length, 58);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);
@@ -82,6 +83,7 @@ test('every number that counts something has a unit', () => {
     'checkpoint.everySteps': 'steps',
     'checkpoint.keep': 'checkpoints',
     'allReduce.timeoutSeconds': 'seconds',
+    'gpu.workersPerCard': 'workers',
   });
 });
 

@@ -30,7 +30,14 @@ function text({ status, found, cure }: Check): string {
 
 const cpu = { name: '/device:CPU:0', kind: 'cpu', memoryBytes: 2 ** 28 } as const;
 const gpu = { name: '/device:GPU:0', kind: 'gpu', memoryBytes: 22e9 } as const;
-const probe: ProbeReport = { version: '2.21.0', devices: [cpu], faulty: [], unloadable: [] };
+const probe: ProbeReport = {
+  version: '2.21.0',
+  devices: [cpu],
+  faulty: [],
+  unloadable: [],
+  trouble: null,
+  newCards: [],
+};
 const library = { path: '/c/tensorflow/libtensorflow_cc.so.2', variant: 'cpu', source: '/c' } as const;
 const facts: LibraryFacts = { library, changed: [], probe, hasDriver: false };
 
@@ -81,6 +88,15 @@ test('devices', () => {
     'warn an NVIDIA driver, but TensorFlow finds no GPU | Check nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the CPU.',
   );
   assert.equal(text(devicesCheck({ ...probe, devices: [cpu, gpu] }, true)), 'ok 1 GPU: /device:GPU:0 (22.0 GB)');
+  const trouble = { what: 'The NVIDIA driver is too old.', cure: 'Update it.' };
+  assert.equal(
+    text(devicesCheck({ ...probe, trouble }, true)),
+    'warn an NVIDIA driver, but TensorFlow finds no GPU. The NVIDIA driver is too old. | Update it.',
+  );
+  assert.equal(
+    text(devicesCheck({ ...probe, devices: [cpu, gpu], newCards: ['GPU 0 is new.'] }, true)),
+    'warn 1 GPU: /device:GPU:0 (22.0 GB) | GPU 0 is new.',
+  );
   const faulty = [{ name: '/device:GPU:0', why: 'expected 7 10 15 22, got 0 0 0 0' }];
   assert.equal(
     text(devicesCheck({ ...probe, devices: [cpu, gpu], faulty }, true)),

@@ -19,12 +19,25 @@ export async function benchStepCommand(flags: Flags, { console, run }: Context):
   return ExitCode.ok;
 }
 
+const MAX_RANKS = 64;
+
 export async function benchAllReduceCommand(flags: Flags, { console, run }: Context): Promise<number> {
+  const overrides = flags.overrides(wordMeant);
+  const foreign = overrides.find((word) => !/^(allReduce|gpu)\./.test(word));
+  if (foreign !== undefined) flags.fail(`${foreign}: expected allReduce.KEY=VALUE or gpu.KEY=VALUE.`);
   const bytes = flags.count('bytes', 94_371_840, { min: 4, max: 2 ** 31 });
   if (bytes % 4 !== 0) flags.fail(`--bytes: expected a multiple of 4, got ${bytes}.`);
-  const ranks = flags.count('ranks', 2, { min: 1, max: 64 });
+  const devices = flags.devices();
+  if (devices && flags.text('ranks') !== undefined)
+    flags.fail(`--ranks and --${devices.kind}s exclude each other: choose one.`);
+  const ranks = devices?.count ?? flags.count('ranks', 2, { min: 1, max: MAX_RANKS });
+  if (ranks > MAX_RANKS) flags.fail(`--${devices!.kind}s: expected at most ${MAX_RANKS}, got ${ranks}.`);
   const rounds = flags.count('rounds', 20, { min: 1, max: 1_000_000 });
-  const result = await run.benchAllReduce({ bytes, ranks, rounds });
+  const { loadConfig } = await import('../config/load.js');
+  const config = loadConfig({ overrides });
+  if (bytes < 8 && (devices || config.allReduce.kind === 'tensorflow'))
+    flags.fail(`--bytes: expected at least 8 on devices, got ${bytes}.`);
+  const result = await run.benchAllReduce({ bytes, ranks, rounds, config, devices });
   if (console.isJson) console.json(result);
   else console.out(allReduceTable(result));
   return ExitCode.ok;
@@ -119,9 +132,13 @@ function allReduceTable({
   seconds,
   trafficBytesPerSecond,
   memcpyBytesPerSecond,
+  kind,
+  dtype,
+  devices,
 }: AllReduceBench): string {
+  const where = devices === 'memory' ? 'in memory' : `on ${devices === 'gpu' ? 'GPUs' : 'CPU devices'}`;
   return tableOf([
-    ['run', `${countText(bytes)} bytes, ${ranks} ranks, ${rounds} rounds`],
+    ['run', `${countText(bytes)} bytes, ${ranks} ranks, ${rounds} rounds, ${kind}, ${dtype} ${where}`],
     ['round', `${milliseconds(seconds.median)} (${milliseconds(seconds.min)} to ${milliseconds(seconds.max)})`],
     ['traffic', bandwidthText(trafficBytesPerSecond)],
     ['memcpy', bandwidthText(memcpyBytesPerSecond)],

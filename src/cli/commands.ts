@@ -100,12 +100,15 @@ export const COMMANDS: readonly Command[] = [
   },
   {
     name: 'bench all-reduce',
-    words: '',
-    usage: 'dtrain bench all-reduce [--bytes N] [--ranks N] [--rounds N] [--json]',
+    words: '[overrides..]',
+    usage:
+      'dtrain bench all-reduce [--bytes N] [--ranks N | --gpus N | --cpus N] [--rounds N] [allReduce.KEY=VALUE ...] [--json]',
     describe: 'times the mean of gradients over workers',
     flags: {
-      bytes: { value: 'N', describe: 'gradients of a worker, in bytes (94371840)' },
-      ranks: { value: 'N', describe: 'workers (2)' },
+      bytes: { value: 'N', describe: 'gradients of a worker, in bytes of float32 (94371840)' },
+      ranks: { value: 'N', describe: 'workers (2), with gradients in the memory of the host' },
+      gpus: { value: 'N', describe: 'workers with gradients on the first N GPUs' },
+      cpus: { value: 'N', describe: 'workers with gradients on N CPU devices' },
       rounds: { value: 'N', describe: 'timed rounds (20)' },
       json,
     },

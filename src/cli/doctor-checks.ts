@@ -76,14 +76,14 @@ export function devicesCheck(probe: ProbeReport, hasDriver: boolean): Check {
   const gpus = probe.devices.filter(({ kind }) => kind === 'gpu');
   if (gpus.length > 0) {
     const list = gpus.map(({ name, memoryBytes }) => `${name} (${gigabytes(memoryBytes)})`);
-    return ok('devices', `${gpus.length} ${gpus.length === 1 ? 'GPU' : 'GPUs'}: ${list.join(', ')}`);
+    const found = `${gpus.length} ${gpus.length === 1 ? 'GPU' : 'GPUs'}: ${list.join(', ')}`;
+    if (probe.newCards.length === 0) return ok('devices', found);
+    return warn('devices', found, probe.newCards.join('\n'));
   }
   if (!hasDriver) return ok('devices', 'no GPU; trains on the CPU');
-  return warn(
-    'devices',
-    'an NVIDIA driver, but TensorFlow finds no GPU',
-    'Check nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the CPU.',
-  );
+  const found = 'an NVIDIA driver, but TensorFlow finds no GPU';
+  if (probe.trouble) return warn('devices', `${found}. ${probe.trouble.what}`, probe.trouble.cure);
+  return warn('devices', found, 'Check nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the CPU.');
 }
 
 export function coresCheck(available: number, total: number): Check {

@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { preload } from '../tensorflow/c-api.js';
+import { type DriverTrouble, driverTrouble, newCards, readDriver } from '../tensorflow/cuda-driver.js';
 import { execute } from '../tensorflow/execute.js';
 import { openLibrary } from '../tensorflow/library.js';
 import { createRuntime, type Runtime } from '../tensorflow/runtime.js';
@@ -18,17 +19,24 @@ export interface ProbeReport {
   readonly faulty: readonly { readonly name: string; readonly why: string }[];
   /** CUDA libraries beside TensorFlow that do not load, and the loader's text. */
   readonly unloadable: readonly { readonly name: string; readonly why: string }[];
+  /** What is wrong with NVIDIA's driver, or with the cards; null where nothing is. */
+  readonly trouble: DriverTrouble | null;
+  /** Sentences about cards that are newer than TensorFlow. */
+  readonly newCards: readonly string[];
 }
 
 function probe(): ProbeReport {
   const library = openLibrary();
   const runtime = createRuntime(library.path, { cpuDevices: 1, threadsPerDevice: 1 });
+  const driver = readDriver();
   const devices = runtime.devices.map(({ name, kind, memoryBytes }) => ({ name, kind, memoryBytes }));
   return {
     version: runtime.c.TF_Version(),
     devices,
     faulty: devices.flatMap(({ name }) => faultOf(runtime, name)),
     unloadable: unloadableLibraries(path.join(path.dirname(path.dirname(library.path)), 'nvidia')),
+    trouble: driverTrouble(driver, library.visibleGpus),
+    newCards: newCards(driver),
   };
 }
 

@@ -55,7 +55,7 @@ export class Barrier {
     Atomics.store(words, rankWords(this.#rank) + RankWord.round, round);
     const arrivals = (Atomics.add(words, SharedWord.arrivals, 1) + 1) | 0;
     if (arrivals === Math.imul(this.#world, round)) {
-      this.#throwIfPoisoned(subject);
+      this.throwIfPoisoned(subject);
       Atomics.store(words, SharedWord.stop, Atomics.load(words, SharedWord.stopRequest));
       Atomics.store(words, SharedWord.round, round);
       signalAll(words);
@@ -72,7 +72,7 @@ export class Barrier {
     for (let looks = 0; ; looks++) {
       const signal = Atomics.load(words, SharedWord.signal);
       if (Atomics.load(words, SharedWord.round) === round) return;
-      this.#throwIfPoisoned(subject);
+      this.throwIfPoisoned(subject);
       if (looks < this.#looks) continue;
       const now = nowSeconds();
       waitedSeconds += Math.min(now - (lookedAt || now), SLEEP_SECONDS);
@@ -91,7 +91,7 @@ export class Barrier {
     const hasCome = (rank: number) => ((Atomics.load(words, rankWords(rank) + RankWord.round) - round) | 0) >= 0;
     const missing = ranks.filter((rank) => !hasCome(rank));
     if (missing.length === 0) return;
-    if (!poisonWords(words, missing[0]!)) this.#throwIfPoisoned(subject);
+    if (!poisonWords(words, missing[0]!)) this.throwIfPoisoned(subject);
 
     const { step } = progressOfRank(words, this.#rank);
     const seen = missing.map((rank) => progressOfRank(words, rank));
@@ -102,7 +102,8 @@ export class Barrier {
     throw new DtrainError('DTRAIN_HANG', ExitCode.hang, message, { rank: missing[0]!, step, phase: seen[0]!.phase });
   }
 
-  #throwIfPoisoned(subject: string): void {
+  /** Throws DTRAIN_RANK_FAILED where a rank has failed. */
+  throwIfPoisoned(subject: string): void {
     const poison = Atomics.load(this.#words, SharedWord.poison);
     if (poison === 0) return;
     const culprit = poison - 1;

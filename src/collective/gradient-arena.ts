@@ -5,6 +5,9 @@
  *   ┌ control words ┬ row 0 ┬ row 1 ┬ … ┬ row S−1 ┬ result ┬ (host row 0 ┬ …) ┐
  *   one cache line (16 words) for each writer        every row begins at a multiple of 64 bytes
  *
+ * The first `lowLength` elements of a shard's row may be bfloat16, half as many bytes to write and to read; the rest of it, and every other row,
+ * is float32:   row s = ┌ lowLength × bfloat16 ┬ (rowLength − lowLength) × float32 ┐
+ *
  * Host rows are there only where several hosts train together: what the first rank received from the others.
  * Who writes: row s, only the rank that owns shard s, and only between two all-reduces; result, chunk r by rank r, and only between the
  * two barriers of an all-reduce. TensorFlow reads rows and result in place, so nobody may write them at any other time.
@@ -20,8 +23,10 @@ export interface ArenaSpec {
   readonly world: number;
   /** Number of logical shards, that is of rows. */
   readonly shards: number;
-  /** Floats in a row. */
+  /** Elements of a row. */
   readonly rowLength: number;
+  /** How many of them, from the first on, are bfloat16 in the rows of the shards: a multiple of 32. Absent: none. */
+  readonly lowLength?: number;
   /** Where this host is one of several; absent on one host. */
   readonly hosts?: ArenaHosts;
 }
@@ -35,6 +40,9 @@ export interface ArenaHosts {
   /** Rows that come from the exchange between hosts: 1 where they are summed on the way, else one a host. */
   readonly hostRows: number;
 }
+
+/** Elements of bfloat16 in a cache line: a row may have a multiple of these. */
+export const LOW_PER_LINE = ALIGNMENT_BYTES / Uint16Array.BYTES_PER_ELEMENT;
 
 /** WebAssembly addresses have 32 bits. */
 const MAX_ARENA_BYTES = 2 ** 32;
@@ -76,12 +84,15 @@ export function rankWords(rank: number): number {
 
 /** Allocates a zeroed arena. Throws DTRAIN_ARENA_TOO_LARGE above 4 GiB, DTRAIN_OUT_OF_MEMORY where the machine has not enough. */
 export function createArena(options: Omit<ArenaSpec, 'memory'>): ArenaSpec {
-  const { world, shards, rowLength, hosts } = options;
+  const { world, shards, rowLength, lowLength = 0, hosts } = options;
   if (!(world >= 1 && shards >= world && rowLength >= 0)) {
     throw internalError(`arena of ${world} ranks, ${shards} shards, ${rowLength} floats.`);
   }
+  if (lowLength % LOW_PER_LINE !== 0 || lowLength > rowLength) {
+    throw internalError(`rows of ${rowLength} elements, ${lowLength} of them in bfloat16.`);
+  }
   const bytes = rowOffset(options, shards + 1 + (hosts?.hostRows ?? 0));
-  const sizes = `${shards} shards of ${mebibytes(rowLength * 4)} MiB need ${mebibytes(bytes)} MiB of shared memory`;
+  const sizes = `${shards} shards of ${mebibytes(shardBytes(options))} MiB need ${mebibytes(bytes)} MiB of shared memory`;
   if (bytes > MAX_ARENA_BYTES) {
     const message = `all-reduce: ${sizes}, expected at most 4096 MiB. Lower train.logicalShards.`;
     throw new DtrainError('DTRAIN_ARENA_TOO_LARGE', ExitCode.configuration, message);
@@ -101,28 +112,54 @@ export function controlWords({ memory, world }: ArenaSpec): Int32Array {
 
 /** Byte offset of row `index` in the arena's memory, a multiple of 64; index `shards` is the result row, the host rows follow. */
 export function rowOffset(spec: Omit<ArenaSpec, 'memory'>, index: number): number {
-  return rankWords(spec.world) * Int32Array.BYTES_PER_ELEMENT + index * rowStride(spec);
+  const numShards = Math.min(index, spec.shards);
+  const rows = numShards * shardStride(spec) + (index - numShards) * rowStride(spec);
+  return rankWords(spec.world) * Int32Array.BYTES_PER_ELEMENT + rows;
 }
 
-/** Bytes of one row, up to a multiple of 64; what is beyond its floats stays zero. */
-export function rowBytes({ rowLength }: Pick<ArenaSpec, 'rowLength'>): number {
+type RowSizes = Pick<ArenaSpec, 'rowLength' | 'lowLength'>;
+
+/** Bytes of a float32 row, up to a multiple of 64; what is beyond its elements stays zero. */
+export function rowBytes({ rowLength }: Pick<RowSizes, 'rowLength'>): number {
   return alignBytes(rowLength * Float32Array.BYTES_PER_ELEMENT);
 }
 
+/** Bytes of a shard's row, likewise. */
+export function shardBytes({ rowLength, lowLength = 0 }: RowSizes): number {
+  return lowLength * Uint16Array.BYTES_PER_ELEMENT + rowBytes({ rowLength: rowLength - lowLength });
+}
+
+/** Bytes from one float32 row to the next, a multiple of 64. */
+export function rowStride({ rowLength }: Pick<RowSizes, 'rowLength'>): number {
+  return strideOf(rowBytes({ rowLength }));
+}
+
+/** Bytes from one shard's row to the next, a multiple of 64. */
+export function shardStride(sizes: RowSizes): number {
+  return strideOf(shardBytes(sizes));
+}
+
 /**
- * Bytes from one row to the next, a multiple of 64. An odd number of pages and nine cache lines over: with a power of two the same element
- * of all rows would fall into the same few sets of each cache, which costs a fifth of the speed with eight rows.
+ * An odd number of pages and nine cache lines over: with a power of two the same element of all rows would fall into the same few sets of each
+ * cache, which costs a fifth of the speed with eight rows.
  */
-export function rowStride(spec: Pick<ArenaSpec, 'rowLength'>): number {
-  return Math.max(0, Math.ceil((rowBytes(spec) - STRIDE_REMAINDER) / STRIDE_UNIT)) * STRIDE_UNIT + STRIDE_REMAINDER;
+function strideOf(bytes: number): number {
+  return Math.max(0, Math.ceil((bytes - STRIDE_REMAINDER) / STRIDE_UNIT)) * STRIDE_UNIT + STRIDE_REMAINDER;
 }
 
 const STRIDE_UNIT = 2 * 4096;
 const STRIDE_REMAINDER = 4096 + 9 * ALIGNMENT_BYTES;
 
-/** A view of row `index`; index `shards` is the result row, the host rows follow. */
+/** A view of the float32 elements of row `index`; index `shards` is the result row, the host rows follow. */
 export function rowView(spec: ArenaSpec, index: number): Float32Array {
-  return new Float32Array(spec.memory.buffer, rowOffset(spec, index), spec.rowLength);
+  const low = index < spec.shards ? (spec.lowLength ?? 0) : 0;
+  const offset = rowOffset(spec, index) + low * Uint16Array.BYTES_PER_ELEMENT;
+  return new Float32Array(spec.memory.buffer, offset, spec.rowLength - low);
+}
+
+/** A view of the bfloat16 elements of a shard's row, as their bits. */
+export function lowRowView(spec: ArenaSpec, shard: number): Uint16Array {
+  return new Uint16Array(spec.memory.buffer, rowOffset(spec, shard), spec.lowLength ?? 0);
 }
 
 function mebibytes(bytes: number): string {

@@ -17,6 +17,8 @@ export type SumOfRows = (
 
 export interface Kernel {
   readonly sumOfRows: SumOfRows;
+  /** The same for rows of bfloat16, of which bytes [start, end) are summed in float32; the result, float32, takes twice as many bytes: [2 start, 2 end). */
+  readonly sumOfLowRows: SumOfRows;
   /** 1 where all floats at bytes [start, end) of the memory are finite, else 0. Both are multiples of 64. */
   readonly areFinite: (start: number, end: number) => number;
 }

@@ -18,6 +18,7 @@ import { Barrier } from './barrier.js';
 import {
   type ArenaSpec,
   controlWords,
+  lowRowView,
   RankWord,
   rankWords,
   rowBytes,
@@ -25,8 +26,9 @@ import {
   rowStride,
   rowView,
   SharedWord,
+  shardStride,
 } from './gradient-arena.js';
-import { instantiateKernel } from './kernel.js';
+import { instantiateKernel, type Kernel } from './kernel.js';
 import { poisonWords, progressOfRank, type RankPhase, writeProgress } from './progress.js';
 
 /**
@@ -48,6 +50,7 @@ export class RankGroup {
 
   readonly #words: Int32Array;
   readonly #rows: readonly Float32Array[];
+  readonly #lowRows: readonly Uint16Array[];
   readonly #barrier: Barrier;
   readonly #firstShard: number;
   readonly #sumOwnChunk: () => void;
@@ -58,7 +61,7 @@ export class RankGroup {
 
   /** One RankGroup a rank at a time, in that rank's thread. Loads the kernel from disk. */
   constructor(spec: ArenaSpec, rank: number, timeoutSeconds: number) {
-    const { memory, world, shards, hosts } = spec;
+    const { memory, world, shards, lowLength = 0, hosts } = spec;
     if (!(rank >= 0 && rank < world)) throw internalError(`rank ${rank} of a group of ${world}.`);
     this.rank = rank;
     this.world = world;
@@ -66,33 +69,53 @@ export class RankGroup {
     this.result = rowView(spec, shards);
     this.#words = controlWords(spec);
     this.#rows = Array.from({ length: shards }, (_, row) => rowView(spec, row));
+    this.#lowRows = Array.from({ length: shards }, (_, row) => lowRowView(spec, row));
     this.#firstShard = hosts?.firstShard ?? 0;
     this.#barrier = new Barrier(this.#words, rank, world);
 
-    const { sumOfRows, areFinite } = instantiateKernel(memory);
-    const stride = rowStride(spec);
-    const { start, end } = chunkOfRank(rank, world, rowBytes(spec));
+    const kernel = instantiateKernel(memory);
     const result = rowOffset(spec, shards);
-    const sumOwnChunk = (first: number, count: number, factor: number) => {
+    const sumOwnChunks = (parts: readonly PartOfRows[], count: number, factor: number) => {
       let notFinite = 0;
-      for (let from = start; from < end; from += BLOCK_BYTES) {
-        const to = Math.min(end, from + BLOCK_BYTES);
-        sumOfRows(first, stride, count, from, to, result, factor);
-        notFinite |= 1 - areFinite(result + from, result + to);
-      }
+      for (const part of parts) notFinite |= sumOwnChunk(kernel, part, { rank, world, count, factor });
       Atomics.store(this.#words, rankWords(rank) + RankWord.notFinite, notFinite);
     };
     const scale = hosts ? 1 : 1 / shards; // several hosts: scaled once, after the last addition
-    this.#sumOwnChunk = () => sumOwnChunk(rowOffset(spec, 0), shards, scale);
+    const lowBytes = lowLength * Uint16Array.BYTES_PER_ELEMENT;
+    const low = { rows: rowOffset(spec, 0), stride: shardStride(spec), bytes: lowBytes, result, isLow: true };
+    const full = {
+      ...low,
+      rows: low.rows + lowBytes,
+      bytes: rowBytes({ rowLength: spec.rowLength - lowLength }),
+      result: result + 2 * lowBytes,
+      isLow: false,
+    };
+    this.#sumOwnChunk = () => sumOwnChunks(lowLength > 0 ? [low, full] : [full], shards, scale);
     this.#hostRows = Array.from({ length: hosts?.hostRows ?? 0 }, (_, row) => rowView(spec, shards + 1 + row));
     if (!hosts) return;
     const { hostRows, allShards } = hosts;
-    this.#meanOfHosts = () => sumOwnChunk(rowOffset(spec, shards + 1), hostRows, 1 / allShards);
+    const ofHosts = { rows: rowOffset(spec, shards + 1), stride: rowStride(spec), bytes: rowBytes(spec), result };
+    this.#meanOfHosts = () => sumOwnChunks([{ ...ofHosts, isLow: false }], hostRows, 1 / allShards);
   }
 
-  /** The row of a logical shard. Write only those of the rank's own shards, and only between two all-reduces. */
+  /** The row of a logical shard, its float32 elements. Write only those of the rank's own shards, and only between two all-reduces. */
   row(shard: number): Float32Array {
     return this.#rows[shard - this.#firstShard]!;
+  }
+
+  /** Its bfloat16 elements, which come before those, as their bits. */
+  lowRow(shard: number): Uint16Array {
+    return this.#lowRows[shard - this.#firstShard]!;
+  }
+
+  /** Waits for all ranks as the all-reduce does, for those that add elsewhere. Throws as `barrier` does. */
+  arrive(): void {
+    this.#arrivedLast = this.#barrier.meet('all-reduce', this.timeoutSeconds);
+  }
+
+  /** Throws DTRAIN_RANK_FAILED where another rank has failed: what this one met with is then a consequence. */
+  throwIfPoisoned(): void {
+    this.#barrier.throwIfPoisoned('all-reduce');
   }
 
   /**
@@ -100,7 +123,7 @@ export class RankGroup {
    * Of several hosts, the first rank brings `exchange`.
    */
   allReduceMean(exchange?: HostExchange): void {
-    this.#arrivedLast = this.#barrier.meet('all-reduce', this.timeoutSeconds);
+    this.arrive();
     this.#sumOwnChunk();
     this.#barrier.meet('all-reduce', this.timeoutSeconds);
     if (!this.#meanOfHosts) return;
@@ -155,6 +178,35 @@ export class RankGroup {
   get stopRequested(): boolean {
     return Atomics.load(this.#words, SharedWord.stop) === 1;
   }
+}
+
+/** A part of all rows, from byte offset `rows` in the memory on, and where its result goes. */
+interface PartOfRows {
+  readonly rows: number;
+  readonly stride: number;
+  /** Of one row. */
+  readonly bytes: number;
+  readonly result: number;
+  /** In bfloat16. */
+  readonly isLow: boolean;
+}
+
+/** The chunk of a rank; 1 where a value of its result is not finite. */
+function sumOwnChunk(
+  { sumOfRows, sumOfLowRows, areFinite }: Kernel,
+  { rows, stride, bytes, result, isLow }: PartOfRows,
+  { rank, world, count, factor }: { rank: number; world: number; count: number; factor: number },
+): number {
+  const { start, end } = chunkOfRank(rank, world, bytes);
+  const sum = isLow ? sumOfLowRows : sumOfRows;
+  const widening = isLow ? 2 : 1;
+  let notFinite = 0;
+  for (let from = start; from < end; from += BLOCK_BYTES) {
+    const to = Math.min(end, from + BLOCK_BYTES);
+    sum(rows, stride, count, from, to, result, factor);
+    notFinite |= 1 - areFinite(result + widening * from, result + widening * to);
+  }
+  return notFinite;
 }
 
 /** The bytes of each row that `rank` sums: whole cache lines, the chunks of all ranks together make the row. */

@@ -47,11 +47,12 @@ export function derive(config: RunConfig, machine: Workers & { readonly trainIma
   return { ...deriveBatch(config, machine), ...deriveSteps(config, machine.trainImages) };
 }
 
-/** As `derive`, without the data set. */
+/** As `derive`, without the data set. Throws DTRAIN_ALL_REDUCE, too, where workers cannot add as configured. */
 export function deriveBatch(config: RunConfig, { workers, device, cores, hosts = 1 }: Workers): BatchPlan {
   const { globalBatch, logicalShards, threadsPerWorker, accumulate } = config.train;
   const shards = (logicalShards ?? workers) * accumulate;
   const flag = device === undefined ? '' : `--${device}s `;
+  checkAllReduce(config, hosts);
   const mistakes: string[] = [];
   if ((logicalShards ?? workers) % workers !== 0) {
     const cure = logicalShards === null ? '' : orWorkers(logicalShards, workers, flag);
@@ -68,7 +69,11 @@ export function deriveBatch(config: RunConfig, { workers, device, cores, hosts =
     mistakes.push(notAMultiple(config, 'train.globalBatch', globalBatch, shards, unit, cure));
   }
   if (mistakes.length === 0 && hosts > 1 && config.allReduce.exact && !isPowerOfTwo(shards / hosts)) {
-    mistakes.push(unevenHosts(config, shards / hosts, hosts));
+    mistakes.push(unevenShards(config, shards / hosts, hosts, 'host', 'one host'));
+  }
+  if (mistakes.length === 0 && workers > 1 && needsEvenWorkers(config) && !isPowerOfTwo(shards / workers)) {
+    const same = 'allReduce.kind=shared-memory';
+    mistakes.push(unevenShards(config, shards / workers, workers, 'worker', same));
   }
   if (mistakes.length > 0)
     throw new DtrainError('DTRAIN_BATCH_NOT_DIVISIBLE', ExitCode.configuration, mistakes.join('\n'));
@@ -83,10 +88,13 @@ export function deriveBatch(config: RunConfig, { workers, device, cores, hosts =
 }
 
 /** The most workers a host, at most `available`, whose shares of the configured batch are whole. At least 1. */
-export function fittingWorkers({ train, allReduce }: RunConfig, available: number, hosts = 1): number {
+export function fittingWorkers(config: RunConfig, available: number, hosts = 1): number {
+  const { train, allReduce } = config;
   const total = train.logicalShards ?? train.globalBatch / train.accumulate;
-  const isEven = (workers: number) =>
-    hosts === 1 || !allReduce.exact || train.logicalShards !== null || isPowerOfTwo(workers * train.accumulate);
+  const isEven = (workers: number) => {
+    if (needsEvenWorkers(config)) return isPowerOfTwo(((train.logicalShards ?? workers) / workers) * train.accumulate);
+    return hosts === 1 || !allReduce.exact || train.logicalShards !== null || isPowerOfTwo(workers * train.accumulate);
+  };
   for (let workers = available; workers > 1; workers--) {
     if (total % (workers * hosts) === 0 && isEven(workers)) return workers;
   }
@@ -117,11 +125,38 @@ function isPowerOfTwo(count: number): boolean {
   return Number.isInteger(Math.log2(count));
 }
 
-function unevenHosts(config: RunConfig, shardsPerHost: number, hosts: number): string {
-  const below = 2 ** Math.floor(Math.log2(shardsPerHost));
+/** Whether what one worker sums on its device must be a part of the tree of shared memory. */
+function needsEvenWorkers({ allReduce }: RunConfig): boolean {
+  return allReduce.kind === 'tensorflow' && allReduce.exact;
+}
+
+/** What TensorFlow's collectives do not do. Throws DTRAIN_ALL_REDUCE, exit code 3. */
+export function checkAllReduce(config: RunConfig, hosts: number): void {
+  const { kind, dtype } = config.allReduce;
+  if (kind !== 'tensorflow') return;
+  const mistakes: string[] = [];
+  if (dtype !== 'float32') {
+    const why = "TensorFlow's collectives would add in bfloat16, and on GPUs not at all.";
+    const cure = 'Use allReduce.dtype=float32, or allReduce.kind=shared-memory.';
+    mistakes.push(
+      `${originOf(config, 'allReduce.dtype')}: expected float32 with allReduce.kind=tensorflow, got ${dtype}. ${why} ${cure}`,
+    );
+  }
+  if (hosts > 1) {
+    const cure = 'Use allReduce.kind=shared-memory: hosts meet by TensorFlow either way.';
+    mistakes.push(
+      `${originOf(config, 'allReduce.kind')}: expected shared-memory on several hosts, got tensorflow. ${cure}`,
+    );
+  }
+  if (mistakes.length > 0) throw new DtrainError('DTRAIN_ALL_REDUCE', ExitCode.configuration, mistakes.join('\n'));
+}
+
+/** `groups` of `unit` with `each` logical shards, whose sums are not a part of the tree. */
+function unevenShards(config: RunConfig, each: number, groups: number, unit: string, same: string): string {
+  const below = 2 ** Math.floor(Math.log2(each));
   return (
-    `${originOf(config, 'train.logicalShards')}: expected 1, 2, 4, 8, ... a host, so that sums are those of one host, got ${shardsPerHost}. ` +
-    `Use ${below * hosts} or ${2 * below * hosts}, or allReduce.exact=false.`
+    `${originOf(config, 'train.logicalShards')}: expected 1, 2, 4, 8, ... a ${unit}, so that sums are those of ${same}, got ${each}. ` +
+    `Use ${below * groups} or ${2 * below * groups}, or allReduce.exact=false.`
   );
 }
 

@@ -241,7 +241,7 @@ function isOddNumber(node: YamlNode): boolean {
 
 function refusal({ facts, node }: Setting): string {
   const value = plainValue(node);
-  const cure = facts.later(value) ?? cureOf(facts, node);
+  const cure = cureOf(facts, node);
   const isTypo = cure === undefined && typeof value === 'string' && value.length > 2; // shorter words are all alike
   const hint = isTypo ? didYouMean(nearestWord(value, facts.choices)) : '';
   return `expected ${facts.expected}, got ${shown(node)}${hint}.${cure === undefined ? '' : ` ${cure}`}`;

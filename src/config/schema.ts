@@ -24,8 +24,6 @@ export interface KeyFacts {
   readonly isText: boolean;
   /** The words that fit; empty where other things do. */
   readonly choices: readonly string[];
-  /** A sentence for a value that a later version will take; undefined for any other value. */
-  later(value: unknown): string | undefined;
 }
 
 export interface SectionFacts {
@@ -44,7 +42,6 @@ interface Kind<T extends z.ZodType> {
 
 interface KeyOptions {
   readonly unit?: string;
-  readonly later?: (value: unknown) => string | undefined;
 }
 
 const keyFacts = new WeakMap<z.ZodType, Omit<KeyFacts, 'path'>>();
@@ -57,8 +54,8 @@ function key<T extends z.ZodType>(
 ): z.ZodDefault<T> {
   const type = z._default(kind.type, value).describe(description);
   const { expected, isText = false, choices = [] } = kind;
-  const { unit, later = () => undefined } = options;
-  keyFacts.set(type, { default: value, expected, unit, description, isText, choices, later });
+  const { unit } = options;
+  keyFacts.set(type, { default: value, expected, unit, description, isText, choices });
   return type;
 }
 
@@ -134,16 +131,6 @@ const hostAddresses: Kind<z.ZodArray<z.ZodString>> = {
 export function listText(words: readonly string[]): string {
   return words.length < 2 ? (words[0] ?? '') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
 }
-
-/** Values that the contract names and a later version brings. */
-function laterWhen(isLater: (value: unknown) => boolean, sentence: string) {
-  return { later: (value: unknown) => (isLater(value) ? sentence : undefined) };
-}
-
-const isOneOf =
-  (...values: readonly unknown[]) =>
-  (value: unknown) =>
-    values.includes(value);
 
 export const MODEL_NAMES = [
   'resnet20',
@@ -404,16 +391,14 @@ export const runConfigSchema = section('A run of dtrain.', {
   allReduce: part(
     section('How workers add their gradients.', {
       kind: key(
-        choice('shared-memory'),
+        choice('shared-memory', 'tensorflow'),
         'shared-memory',
-        'The means: shared-memory, among the threads of one host.',
-        laterWhen(isOneOf('tensorflow'), "TensorFlow's collectives are not in this version yet."),
+        "The means: shared-memory, among the threads of one host, in the host's memory; tensorflow, from device to device by TensorFlow's collectives (NCCL between GPUs, else its ring), on one host.",
       ),
       dtype: key(
-        choice('float32'),
+        choice('float32', 'bfloat16'),
         'float32',
-        'Of the gradients that are added.',
-        laterWhen(isOneOf('bfloat16'), 'Gradients in bfloat16 are not in this version yet.'),
+        'Of the gradients on their way to the sum, which is float32 always. bfloat16: half the bytes, each shard rounded once; with kind shared-memory.',
       ),
       timeoutSeconds: key(
         numberAbove(0, 86_400),
@@ -424,7 +409,27 @@ export const runConfigSchema = section('A run of dtrain.', {
       exact: key(
         flag,
         true,
-        'Sums in one fixed order, whatever the number of workers and hosts. False permits another order between hosts; on one host the order is fixed either way.',
+        'Sums in one fixed order, whatever the number of workers and hosts. False permits another order between hosts, and with kind tensorflow between more than two workers; in the shared memory of one host the order is fixed either way.',
+      ),
+    }),
+  ),
+  gpu: part(
+    section('How GPUs are used. Runs on the CPU ignore it.', {
+      memoryGrowth: key(
+        flag,
+        true,
+        'Memory of a GPU is taken as it is needed. False: all of gpu.memoryFraction at the start, which is never in pieces.',
+      ),
+      memoryFraction: key(
+        orNull(numberAbove(0, 1)),
+        null,
+        'Part of the memory of each GPU that may be taken. Null: what TensorFlow takes, all but a small rest.',
+      ),
+      workersPerCard: key(
+        integer(1, 16),
+        1,
+        'Workers that share one card, each with an equal part of its memory, taken at the start: to try several workers on a machine with one GPU. It is never faster.',
+        { unit: 'workers' },
       ),
     }),
   ),

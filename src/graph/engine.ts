@@ -36,8 +36,8 @@ export interface RecordedInput {
 }
 
 export interface Built {
-  /** Outputs of the function, in order; bfloat16 values leave as float32. */
-  readonly outputs: readonly Tensor[];
+  /** Outputs of the function, in order; tensors that are bfloat16 leave as float32, the graph's own values as they are. */
+  readonly outputs: readonly (Tensor | GraphValue)[];
   /** Operations that must run though nothing depends on them. */
   readonly effects?: readonly Operation[];
   /** Inputs that came up while recording (see lateInput), in the order in which they follow the others. */
@@ -94,7 +94,9 @@ export class Engine {
       recording.builder.finish({
         name,
         inputs: [...placeholders.map(({ placeholder }) => placeholder), ...lateInputs].map(({ output }) => output),
-        outputs: outputs.map((output) => recording.inFull(this.graphValue(output)).output),
+        outputs: outputs.map((output) =>
+          output instanceof GraphValue ? output.output : recording.inFull(this.graphValue(output)).output,
+        ),
         effects,
       });
     };

@@ -20,7 +20,9 @@ import { startEngine } from '../graph/engine.js';
 import type { Model } from '../model/catalogue.js';
 import { initialWeights } from '../model/initial-weights.js';
 import type { Weights } from '../model/torch-layout.js';
+import { abortCollectives } from '../tensorflow/host-cluster.js';
 import { readWeights } from '../train/checkpoint.js';
+import type { CollectivePlan } from '../train/collective-reduce.js';
 import { hostRowsOf } from '../train/host-reduce.js';
 import { allocateState } from '../train/replica-state.js';
 import type { RowLayout } from '../train/row-layout.js';
@@ -32,7 +34,7 @@ import { parseFault } from './fault.js';
 import { hostFacts } from './host-facts.js';
 import { abortHosts, HostLink } from './host-link.js';
 import type { Preparation } from './protocol.js';
-import { RankPool } from './rank-pool.js';
+import { type PoolCallbacks, RankPool } from './rank-pool.js';
 import { limitsOf } from './watchdog.js';
 
 export interface AssembleOptions {
@@ -99,6 +101,8 @@ export interface Assembly {
   readonly hosts: HostLink | null;
   /** Host 0's `start`. */
   readonly start: RunStart | undefined;
+  /** Lines for people. */
+  readonly say: (line: string) => void;
 }
 
 /** The generated set is twelve times smaller than CIFAR-10: more passes, fewer steps. */
@@ -116,6 +120,7 @@ export async function assemble(options: AssembleOptions): Promise<Assembly> {
     defaultWorkers: fittingWorkers(planned, availableCores(), numHosts),
     threadsPerDevice: (workers) => plannedThreads(planned, workers * numHosts),
     explicitPlacement: options.explicitPlacement ?? false,
+    gpu: planned.gpu,
     cluster: group,
   });
   try {
@@ -139,9 +144,13 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     hosts: numHosts,
   });
   say(devicesText(devices, batch));
+  for (const note of devices.notes) say(note);
   let arena: ArenaSpec | undefined;
   // Its threads load their modules while the data set is read and the step is recorded.
-  const pool = new RankPool(devices.names.length, (rank) => arena && poisonGroup(arena, rank));
+  const pool = new RankPool(
+    devices.names.length,
+    poolCallbacks(() => arena, planned, devices),
+  );
   let hosts: HostLink | null = null;
   try {
     const { data, config } = await loadData(options);
@@ -151,12 +160,12 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     const state = allocateState(layout);
     if (resumed) resumed.readState(state, layout, model);
     else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
-    arena = createArena(arenaPlan(options, config, batch, layout.length));
+    arena = createArena(arenaPlan(options, config, batch, layout));
     hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
     const facts = { config, data, batch, devices, hosts: numHosts };
     const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
     await hosts?.broadcast(state);
-    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start };
+    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start, say };
     await prepareRanks(assembly, options.life ?? 1);
     return assembly;
   } catch (error) {
@@ -188,6 +197,8 @@ async function recordStep(
     optimizer: config.optimizer,
     ema: config.train.ema,
     evaluationFlip: config.evaluation.flip,
+    lowGradients: config.allReduce.dtype === 'bfloat16',
+    collective: collectivePlan(config, batch, devices),
   });
   return { model, recorded };
 }
@@ -197,13 +208,44 @@ function arenaPlan(
   { hosts }: AssembleOptions,
   { allReduce }: RunConfig,
   { world, shards }: BatchPlan,
-  rowLength: number,
+  { length, lowLength }: RowLayout,
 ): Omit<ArenaSpec, 'memory'> {
-  if (!hosts) return { world, shards, rowLength };
+  if (allReduce.kind === 'tensorflow') return { world, shards: world, rowLength: length }; // for the last mean row
+  if (!hosts) return { world, shards, rowLength: length, lowLength };
   const count = hosts.addresses.length;
   const own = shards / count;
   const part = { firstShard: hosts.rank * own, allShards: shards, hostRows: hostRowsOf({ count, ...allReduce }) };
-  return { world: world / count, shards: own, rowLength: rowLength + 1, hosts: part };
+  return { world: world / count, shards: own, rowLength: length + 1, lowLength, hosts: part };
+}
+
+/** How TensorFlow adds the rows, where it does. */
+function collectivePlan(
+  { allReduce }: RunConfig,
+  { world, shardsPerRank }: BatchPlan,
+  { kind, areDistinct }: RunDevices,
+): CollectivePlan | undefined {
+  if (allReduce.kind !== 'tensorflow') return undefined;
+  return { world, shardsPerRank, exact: allReduce.exact, hint: kind === 'gpu' && areDistinct ? 'nccl' : 'ring' };
+}
+
+/** A rank that is gone is waited for in shared memory, and where TensorFlow adds the rows, in its collectives. */
+function poolCallbacks(
+  arenaSoFar: () => ArenaSpec | undefined,
+  { allReduce }: RunConfig,
+  { runtime }: RunDevices,
+): PoolCallbacks {
+  const poison = (rank: number) => {
+    const arena = arenaSoFar();
+    if (arena) poisonGroup(arena, rank);
+  };
+  if (allReduce.kind !== 'tensorflow') return { onDeath: poison };
+  return {
+    onDeath: (rank) => {
+      poison(rank);
+      abortCollectives(runtime, `rank ${rank} is gone`);
+    },
+    release: () => abortCollectives(runtime, 'the run has ended'),
+  };
 }
 
 /** The shards and threads of the run so far, whatever the workers are now: they decide the bits. */

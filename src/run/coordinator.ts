@@ -14,6 +14,7 @@ import { median } from '../core/statistics.js';
 import { sampleIds } from '../data/sampler.js';
 import { learningRateAt } from '../optim/schedule.js';
 import type { Assembly } from './assemble.js';
+import { CompileNotice } from './compile-notice.js';
 import type { Segment, SegmentReport } from './protocol.js';
 import { SlowRanks } from './slow-ranks.js';
 import { limitsOf, Watchdog } from './watchdog.js';
@@ -60,8 +61,10 @@ export class Coordinator {
   /** Runs the steps after `step` up to and including `end`, on all ranks at once. */
   async runSegment(step: number, end: number, carried: CarriedSteps = NOTHING_CARRIED): Promise<SegmentResult> {
     const { pool } = this.#assembly;
+    const isFirst = this.#firstStep === undefined;
     this.#firstStep ??= step + 1;
     using watchdog = this.watchdog();
+    using _notice = isFirst ? this.#compileNotice(step + 1) : undefined;
     const segment = this.segment(step, end);
     const start = nowSeconds();
     const reports = await pool.runAll('segment', () => segment, watchdog.alarm);
@@ -78,6 +81,12 @@ export class Coordinator {
     const alarm = Promise.race([watchdog.alarm, hosts.alarm]);
     alarm.catch(() => undefined); // may come when nobody waits any more
     return { alarm, [Symbol.dispose]: () => watchdog[Symbol.dispose]() };
+  }
+
+  #compileNotice(firstStep: number): CompileNotice | undefined {
+    const { arena, recorded, say } = this.#assembly;
+    if (!recorded.program.xla) return undefined;
+    return new CompileNotice({ readProgress: () => readProgress(arena), firstStep, say });
   }
 
   /** The samples and rates of the steps after `step` up to and including `end`. */

@@ -22,13 +22,19 @@ const CLOSE_SECONDS = 2;
 /** The code of an error that only says that another rank failed. */
 const CONSEQUENCE = 'DTRAIN_RANK_FAILED';
 
+export interface PoolCallbacks {
+  /** Called with the rank whose thread died, so that the others can be told. */
+  readonly onDeath: (rank: number) => void;
+  /** Called when the threads are to end: makes native calls that wait for other ranks come back. */
+  readonly release?: (() => void) | undefined;
+}
+
 export class RankPool {
   readonly #pools: readonly Piscina[];
-  /** Called with the rank whose thread died, so that the others can be told. */
-  readonly #onDeath: (rank: number) => void;
+  readonly #callbacks: PoolCallbacks;
 
-  constructor(world: number, onDeath: (rank: number) => void) {
-    this.#onDeath = onDeath;
+  constructor(world: number, callbacks: PoolCallbacks) {
+    this.#callbacks = callbacks;
     this.#pools = Array.from({ length: world }, () => newPool());
   }
 
@@ -75,6 +81,7 @@ export class RankPool {
 
   /** Ends the threads; one that hangs in native code is left to the end of the process. */
   async close(): Promise<void> {
+    this.#callbacks.release?.();
     const closing = Promise.allSettled(this.#pools.map((pool) => pool.destroy()));
     await Promise.race([closing, delay(CLOSE_SECONDS * 1000, undefined, { ref: false })]);
   }
@@ -83,7 +90,7 @@ export class RankPool {
     try {
       return (await this.#pools[rank]!.run(argument, { name: task })) as Outcome<Result<T>>;
     } catch (error) {
-      this.#onDeath(rank);
+      this.#callbacks.onDeath(rank);
       return { ok: false, error: deathOf(rank, error as Error) };
     }
   }

@@ -34,7 +34,7 @@ export function prepare(preparation: Preparation): Outcome<RankTasks['prepare'][
   const group = new RankGroup(arena, rank, limits.timeoutSeconds);
   return guarded({ rank, group }, () => {
     if (prepared) throw internalError(`rank ${rank} was prepared twice.`);
-    const onPhase = fault?.rank === rank ? (phase: Phase, step: number) => act(fault, group, phase, step) : undefined;
+    const onPhase = fault?.rank === rank ? (phase: Phase, step: number) => act(fault, phase, step) : undefined;
     const exchange = preparation.severalHosts ? { hosts: hosts ?? null } : {};
     const options = { ...preparation.replica, ...exchange, ...(onPhase && { onPhase }) };
     prepared = { rank, limits, group, replica: new Replica(attachRuntime(runtime), group, options), options };
@@ -62,6 +62,7 @@ export function segment(task: Segment): Outcome<SegmentReport> {
       corrects.push(report.correct);
       stopRequested = report.stopRequested;
     }
+    replica.keepMean();
     group.enter(task.firstStep + losses.length - 1, 'idle');
     const { starts, seconds } = replica.clock.take();
     return {
@@ -188,7 +189,8 @@ function guarded<T>({ rank, group }: Pick<PreparedRank, 'rank' | 'group'>, run: 
   try {
     return { ok: true, value: run() };
   } catch (error) {
-    group.poison();
+    if (prepared) prepared.replica.abandon(`rank ${rank} has failed`);
+    else group.poison();
     return { ok: false, error: serializeError(error, { rank }) };
   }
 }
@@ -202,7 +204,7 @@ const SIGNALS: Readonly<Partial<Record<Fault['kind'], NodeJS.Signals>>> = {
 };
 
 /** Makes the planned fault happen at its step and phase. */
-function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
+function act(fault: Fault, phase: Phase, step: number): void {
   if (phase !== fault.phase || (fault.kind === 'slow' ? step < fault.step : step !== fault.step)) return;
   if (fault.kind === 'slow') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, SLOW_MILLISECONDS);
   const signal = SIGNALS[fault.kind];
@@ -212,11 +214,6 @@ function act(fault: Fault, group: RankGroup, phase: Phase, step: number): void {
   if (fault.kind === 'throw') throw new Error('fault injected by DTRAIN_FAULT');
   if (fault.kind === 'exit') process.exit(1); // in a worker thread this ends the thread
   if (fault.kind === 'stall') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-  if (fault.kind === 'inf') group.row(ownShards()[0]!)[7] = Number.POSITIVE_INFINITY;
-  if (fault.kind === 'nan') for (const shard of ownShards()) group.row(shard).fill(Number.NaN);
-}
-
-function ownShards(): number[] {
-  const { first, end } = prepared!.options.shards;
-  return Array.from({ length: end - first }, (_, i) => first + i);
+  if (fault.kind === 'inf') prepared!.replica.spoilRows(Number.POSITIVE_INFINITY, 7);
+  if (fault.kind === 'nan') prepared!.replica.spoilRows(Number.NaN);
 }

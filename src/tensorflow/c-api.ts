@@ -246,6 +246,28 @@ function lookUp(library: Library, prototypes: string, libraryPath: string): Reco
   return Object.fromEntries(functions);
 }
 
+/** The functions of NVIDIA's driver that say what it is. They return 0, or the number of an error; out-parameters are typed arrays. */
+export interface CudaDriver {
+  cuInit(flags: number): number;
+  cuDriverGetVersion(version: Int32Array): number;
+  cuDeviceGetCount(count: Int32Array): number;
+  cuDeviceGet(device: Int32Array, index: number): number;
+  cuDeviceGetName(name: Uint8Array, bytes: number, device: number): number;
+  cuDeviceGetAttribute(value: Int32Array, attribute: number, device: number): number;
+}
+
+const CUDA_PROTOTYPES = `
+  int cuInit(unsigned int); int cuDriverGetVersion(int*); int cuDeviceGetCount(int*); int cuDeviceGet(int*, int);
+  int cuDeviceGetName(void*, int, int); int cuDeviceGetAttribute(int*, int, int);
+`;
+
+/** The driver's library, pinned in the process; the loader's reason where there is none. */
+export function openCudaDriver(library = 'libcuda.so.1'): CudaDriver | string {
+  const reason = preload(library);
+  if (reason !== undefined) return reason;
+  return lookUp(koffi.load(library), CUDA_PROTOTYPES, library) as unknown as CudaDriver;
+}
+
 /** Loads another library by its path so that TensorFlow finds it by its name later; the loader's reason when that fails, else undefined. */
 export function preload(libraryPath: string): string | undefined {
   return loadAndPin(openLibc(), libraryPath);

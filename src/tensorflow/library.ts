@@ -6,12 +6,16 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
+import { cacheFolder } from '../core/home.js';
 import { preload, preloadAside } from './c-api.js';
+import { TENSORFLOW_VERSION } from './install-manifest.js';
 import { type FoundLibrary, findLibrary } from './library-search.js';
 
 export interface Library extends FoundLibrary {
   /** DTRAIN_DEBUG is set: TensorFlow's own log goes to standard error. */
   readonly verbose: boolean;
+  /** CUDA_VISIBLE_DEVICES. */
+  readonly visibleGpus: string | undefined;
 }
 
 /**
@@ -23,7 +27,23 @@ export function openLibrary(peers: readonly string[] = []): Library {
   const verbose = setEnvironment();
   if (peers.length > 0) setDefault('no_grpc_proxy', peers.map((address) => address.replace(/:\d+$/, '')).join(','));
   if (library.variant === 'gpu') preloadCuda(library.path);
-  return { ...library, verbose };
+  return { ...library, verbose, visibleGpus: process.env['CUDA_VISIBLE_DEVICES'] };
+}
+
+/**
+ * What XLA compiles, and on GPUs what it found to be the fastest kernels, is kept in a folder of its own and read by the next run. Where that cannot be
+ * written, or the user set these variables, nothing is kept.
+ */
+function keepCompiled(folder: string): void {
+  const autotune = path.join(folder, 'autotune');
+  try {
+    fs.mkdirSync(autotune, { recursive: true });
+    fs.accessSync(folder, fs.constants.W_OK);
+  } catch {
+    return;
+  }
+  setDefault('TF_XLA_FLAGS', `--tf_xla_persistent_cache_directory=${folder}`);
+  setDefault('XLA_FLAGS', `--xla_gpu_per_fusion_autotune_cache_dir=${autotune}`);
 }
 
 /**
@@ -45,6 +65,7 @@ function setEnvironment(): boolean {
   const verbose = Boolean(process.env['DTRAIN_DEBUG']);
   setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
   setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  keepCompiled(path.join(cacheFolder(), 'xla', TENSORFLOW_VERSION));
   return verbose;
 }
 

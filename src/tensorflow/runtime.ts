@@ -10,7 +10,7 @@ import { DtrainError, ExitCode } from '../core/errors.js';
 import { type CApi, type Native, openNative, type Pointer } from './c-api.js';
 import { type ClusterPlace, clusterFields, joinCluster } from './host-cluster.js';
 import { TENSORFLOW_VERSION } from './install-manifest.js';
-import { field, message } from './protobuf.js';
+import { doubleField, field, message } from './protobuf.js';
 import { Status } from './status.js';
 
 export interface Runtime {
@@ -42,11 +42,25 @@ export interface RuntimeOptions {
   readonly threadsPerDevice: number;
   /** An operation whose input is on another device is an error, not a silent copy. For tests. */
   readonly explicitPlacement?: boolean;
-  readonly maxGpus?: number;
+  /** Devices of this many GPUs at most; 0: none is touched. Absent: all. */
+  readonly maxGpus?: number | undefined;
+  readonly gpu?: GpuOptions | undefined;
+  /** Threads that start the kernels of all devices. Absent: one a CPU device. */
+  readonly dispatchThreads?: number | undefined;
   /** Let TensorFlow's own lines through to standard error. */
   readonly verbose?: boolean;
   /** This process's place among several hosts: it opens a port. Absent: no port is opened. */
   readonly cluster?: ClusterPlace | undefined;
+}
+
+/** How memory of GPUs is taken. */
+export interface GpuOptions {
+  /** As it is needed. */
+  readonly memoryGrowth: boolean;
+  /** Of each card; null: TensorFlow's own. */
+  readonly memoryFraction: number | null;
+  /** Devices that one card is split into, with equal parts of its memory. */
+  readonly workersPerCard: number;
 }
 
 const EXPLICIT_PLACEMENT = 0;
@@ -93,16 +107,32 @@ function checkVersion(libraryPath: string, version: string): void {
   throw new DtrainError('DTRAIN_LIBRARY_VERSION', ExitCode.environment, text);
 }
 
-/** ConfigProto: device_count 1, intra_op 2, inter_op 5, gpu_options 6 {allow_growth 4}. */
-function configProto({ cpuDevices, threadsPerDevice, maxGpus, cluster }: RuntimeOptions): Buffer {
+/** ConfigProto: device_count 1, intra_op 2, inter_op 5, gpu_options 6. Exported for tests. */
+export function configProto(options: RuntimeOptions): Buffer {
+  const { cpuDevices, threadsPerDevice, maxGpus, gpu, dispatchThreads = cpuDevices, cluster } = options;
   const deviceCount = (kind: string, count: number) => field(1, message(field(1, kind), field(2, count)));
   return message(
     deviceCount('CPU', cpuDevices),
     ...(maxGpus === undefined ? [] : [deviceCount('GPU', maxGpus)]),
     field(2, threadsPerDevice),
-    field(5, Math.max(1, cpuDevices)),
-    field(6, field(4, 1)),
+    field(5, Math.max(1, dispatchThreads)),
+    field(6, gpuFields(gpu)),
     ...(cluster ? clusterFields(cluster) : []),
+  );
+}
+
+const DEFAULT_GPU: GpuOptions = { memoryGrowth: true, memoryFraction: null, workersPerCard: 1 };
+
+/**
+ * GPUOptions: per_process_gpu_memory_fraction 1, allow_growth 4, experimental 9 {num_virtual_devices_per_gpu 15}. A card that is split has fixed parts:
+ * there growth is off.
+ */
+function gpuFields({ memoryGrowth, memoryFraction, workersPerCard }: GpuOptions = DEFAULT_GPU): Buffer {
+  const isSplit = workersPerCard > 1;
+  return message(
+    ...(memoryFraction === null ? [] : [doubleField(1, memoryFraction)]),
+    field(4, memoryGrowth && !isSplit ? 1 : 0),
+    ...(isSplit ? [field(9, field(15, workersPerCard))] : []),
   );
 }
 

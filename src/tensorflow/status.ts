@@ -26,6 +26,24 @@ const CODES: readonly string[] = [
   'UNAUTHENTICATED',
 ];
 const RESOURCE_EXHAUSTED = 8;
+
+/** What TensorFlow and CUDA say when the machine is to blame, and what to do. */
+const GPU_TROUBLE: readonly (readonly [RegExp, string])[] = [
+  [
+    /no kernel image is available|NO_BINARY_FOR_GPU|INVALID_PTX|UNSUPPORTED_PTX_VERSION|unsupported toolchain/i,
+    'This TensorFlow has no kernels for this GPU, or the driver is too old for them: update the driver, or use another GPU (dtrain doctor).',
+  ],
+  [/driver version is insufficient/i, 'The NVIDIA driver is too old: update it to 525.60.13 or later.'],
+  [
+    /busy or unavailable|CUDA_ERROR_DEVICE_UNAVAILABLE/i,
+    'Another process holds the GPU: end it (nvidia-smi), or choose another GPU with CUDA_VISIBLE_DEVICES.',
+  ],
+  [
+    /DNN library (initialization failed|is not found)|CUDNN_STATUS_NOT_INITIALIZED/i,
+    'Other programs may hold the memory of the GPU (nvidia-smi), or a CUDA library is missing (dtrain doctor).',
+  ],
+  [/libdevice not found|ptxas/i, 'A part of CUDA is missing beside TensorFlow: run dtrain setup --gpu.'],
+];
 const MESSAGE_LIMIT = 600;
 
 export class Status {
@@ -39,13 +57,16 @@ export class Status {
 
   /**
    * Throws when the last call failed. `where` names what was called, for instance `TFE_Execute Conv2D on /device:CPU:1`.
-   * @throws DTRAIN_OUT_OF_MEMORY (exit 9) for RESOURCE_EXHAUSTED, else DTRAIN_TENSORFLOW (exit 10).
+   * @throws DTRAIN_OUT_OF_MEMORY (exit 9) for RESOURCE_EXHAUSTED; DTRAIN_GPU_UNUSABLE (exit 4) where driver, card or CUDA are to blame; else
+   * DTRAIN_TENSORFLOW (exit 10).
    */
   check(where: () => string): void {
     const code = this.#c.TF_GetCode(this.pointer);
     if (code === 0) return;
     const text = this.#c.TF_Message(this.pointer).slice(0, MESSAGE_LIMIT);
     const message = `${where()}: ${CODES[code] ?? `code ${code}`}: ${text}`;
+    const [, gpuCure] = GPU_TROUBLE.find(([pattern]) => pattern.test(text)) ?? [];
+    if (gpuCure) throw new DtrainError('DTRAIN_GPU_UNUSABLE', ExitCode.environment, `${message}. ${gpuCure}`);
     if (code !== RESOURCE_EXHAUSTED) throw new DtrainError('DTRAIN_TENSORFLOW', ExitCode.workerFailed, message);
     const cure = 'Lower train.globalBatch, or set train.precision=bfloat16.';
     throw new DtrainError('DTRAIN_OUT_OF_MEMORY', ExitCode.outOfMemory, `${message}. ${cure}`);

@@ -25,9 +25,12 @@ import { type Execution, execute } from '../tensorflow/execute.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { type TensorHandle, tensorFrom, tensorOver } from '../tensorflow/tensor-handle.js';
 import { Variable } from '../tensorflow/variable.js';
+import { DeviceRows } from './device-rows.js';
+import type { GradientMeeting, MeanReport } from './gradient-meeting.js';
 import type { HostReduce } from './host-reduce.js';
 import { PhaseClock } from './phase-clock.js';
 import { type StateViews, stateViews } from './replica-state.js';
+import { SharedRows } from './shared-rows.js';
 import type { StepProgram } from './step-program.js';
 
 /** One split of the data set in shared memory. */
@@ -102,14 +105,14 @@ export class Replica {
   readonly #averages: readonly Variable[];
   readonly #trainSplit: readonly TensorHandle[];
   readonly #testSplit: readonly TensorHandle[];
-  readonly #meanRow: TensorHandle;
+  readonly #meeting: GradientMeeting;
   readonly #draws: AugmentationDraws;
 
   constructor(runtime: Runtime, group: RankGroup, options: ReplicaOptions) {
     this.#runtime = runtime;
     this.#group = group;
     this.#options = options;
-    const { device, program, train, test } = options;
+    const { program, train, test } = options;
     const { layout } = program;
     const views = stateViews(options.state, layout);
     const variable = (values: Float32Array, i: number) => this.#variable(values, layout.parameterShapes[i]!);
@@ -121,9 +124,7 @@ export class Replica {
       : [];
     this.#trainSplit = this.#split(train);
     this.#testSplit = this.#split(test);
-    this.#meanRow = this.#owned.use(
-      tensorOver(runtime, device, group.result.subarray(0, layout.length), [layout.length]),
-    );
+    this.#meeting = this.#owned.use(this.#newMeeting());
     const n = program.shardBatch;
     this.#draws = makeDraws(n);
   }
@@ -133,9 +134,9 @@ export class Replica {
     using feeds = new Scope();
     const feed = this.#phase('feed', batch, () => this.#feed(batch, feeds));
     this.#phase('compute', batch, () => this.#compute(feed));
-    this.#phase('reduce', batch, () => this.#reduce(batch));
+    const mean = this.#phase('reduce', batch, () => this.#reduce(batch));
     this.#phase('update', batch, () => this.#update(batch));
-    return this.#phase('report', batch, () => this.#report());
+    return this.#phase('report', batch, () => this.#report(mean));
   }
 
   /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
@@ -166,32 +167,23 @@ export class Replica {
     return program.feed.colour ? [...usual, put(colour!, [n, 2])] : usual;
   }
 
-  /** Loss and gradients of each shard, into the shard's row. */
+  /** Loss and gradients of each shard, as the shard's row. */
   #compute(feeds: readonly Feed[]): void {
     const { program, shards } = this.#options;
     for (const [i, feed] of feeds.entries()) {
       const inputs = [...handles(this.#parameters), ...this.#trainSplit, ...feed];
       const attributes = program.xla ? XLA : [];
-      const [output] = this.#run({ name: program.compute, inputs, attributes, numOutputs: 1 });
-      using row = output!;
-      row.readInto(this.#group.row(shards.first + i).subarray(0, program.layout.length));
+      const numOutputs = program.layout.lowLength > 0 ? 2 : 1;
+      this.#meeting.bring(shards.first + i, this.#run({ name: program.compute, inputs, attributes, numOutputs }));
     }
   }
 
-  /**
-   * The mean row over all shards of all ranks of all hosts. Where a value of it is not finite, all of them stop before their weights change.
-   * A request to stop travels in its last element, so that all hosts see it alike.
-   */
-  #reduce({ step }: StepBatch): void {
-    const { hosts, program } = this.#options;
-    const group = this.#group;
-    if (!hosts) group.allReduceMean();
-    else
-      group.allReduceMean((hostSum, hostRows) => {
-        hostSum[hostSum.length - 1] = group.stopRequested ? 1 : 0;
-        hosts.exchange(hostSum, hostRows);
-      });
-    if (!group.resultIsFinite) throw diverged(step, group.result[program.layout.loss]!);
+  /** The mean row over all shards of all ranks of all hosts. Where a value of it is not finite, all of them stop before their weights change. */
+  #reduce({ step }: StepBatch): MeanReport {
+    const mean = this.#meeting.meet();
+    if (mean.isFinite) return mean;
+    this.#meeting.keepMean();
+    throw diverged(step, mean.loss);
   }
 
   /** The optimizer's step from the mean row, in place. */
@@ -202,16 +194,29 @@ export class Replica {
     using rates = tensorFrom(this.#runtime, device, values, [values.length]);
     // The first average is the weights themselves, as in PyTorch's AveragedModel.
     using averageRate = tensorFrom(this.#runtime, device, Float32Array.of(step === 1 ? 1 : 1 - ema), []);
-    const inputs = [...handles(this.#variables), this.#meanRow, rates, averageRate];
+    const inputs = [...handles(this.#variables), this.#meeting.meanRow, rates, averageRate];
     this.#run({ name: program.update, inputs, numOutputs: 0 });
   }
 
   /** Loss and accuracy of the global batch: the same in every rank. */
-  #report(): StepReport {
-    const { layout } = this.#options.program;
-    const { result } = this.#group;
-    const stopRequested = this.#options.hosts === undefined ? this.#group.stopRequested : result.at(-1)! > 0;
-    return { loss: result[layout.loss]!, correct: result[layout.correct]!, stopRequested };
+  #report({ loss, correct }: MeanReport): StepReport {
+    return { loss, correct, stopRequested: this.#meeting.stopRequested };
+  }
+
+  /** Sees to it that the last mean row is in the arena, where the main thread reads it. */
+  keepMean(): void {
+    this.#meeting.keepMean();
+  }
+
+  /** Tells the other ranks that this one has failed. */
+  abandon(reason: string): void {
+    this.#meeting.abandon(reason);
+  }
+
+  /** For faults on purpose: the rows of this rank become `value`, or one element of the first does. */
+  spoilRows(value: number, index?: number): void {
+    const { first, end } = this.#options.shards;
+    for (const shard of range(first, index === undefined ? end : first + 1)) this.#meeting.spoil(shard, value, index);
   }
 
   /** What became of the test images `first` to `first + count`, at most a whole evaluation batch. */
@@ -293,6 +298,14 @@ export class Replica {
 
   #variable(values: Float32Array, shape: readonly number[]): Variable {
     return this.#owned.use(new Variable(this.#runtime, this.#options.device, values, shape));
+  }
+
+  #newMeeting(): GradientMeeting {
+    const { device, program, shards, hosts } = this.#options;
+    const { layout, reduce } = program;
+    if (!reduce) return new SharedRows(this.#runtime, this.#group, { device, layout, hosts });
+    const options = { device, layout, collective: reduce, firstShard: shards.first };
+    return new DeviceRows(this.#runtime, this.#group, options);
   }
 
   #split({ imagesNHWC, labels, count, height, width }: SplitMemory): TensorHandle[] {

@@ -2,6 +2,7 @@
  * The step as recorded functions: `compute`, `update` and `evaluate`.
  *
  *   compute   parameters, data set, indices, random draws  →  one row: gradients, batch statistics, loss, correct
+ *   reduce    the rows of a rank  →  the mean row of all ranks; only where TensorFlow adds them (collective-reduce.ts)
  *   update    parameters, optimizer's slots, running statistics, their averages, the mean row, rates  →  (all in place)
  *   evaluate  parameters, running statistics, data set, indices  →  loss, predicted class, its probability, the label's place, of each image
  *
@@ -14,6 +15,7 @@ import type { Normalization } from '../core/events.js';
 import { type Shape, sizeOf } from '../core/shape.js';
 import type { CompiledFunction, Engine, InputSpec, RecordedInput } from '../graph/engine.js';
 import { softmaxCrossEntropy } from '../graph/fused-ops.js';
+import type { GraphValue } from '../graph/graph-value.js';
 import { withRandomKey } from '../graph/random-ops.js';
 import type { Precision } from '../graph/recording.js';
 import { type Scalar, type Tensor, type Tensor1D, type Tensor2D, type Tensor4D, tf } from '../graph/tfjs.js';
@@ -25,6 +27,7 @@ import { attr } from '../tensorflow/attribute.js';
 import { DType } from '../tensorflow/dtype.js';
 import type { Operation } from '../tensorflow/graph-builder.js';
 import { type AugmentOptions, augmentedImages, changesColour, type ImageSource, plainImages } from './augment.js';
+import { type CollectivePlan, type CollectiveReduce, recordCollectiveReduce } from './collective-reduce.js';
 import { type RowLayout, rowLayout } from './row-layout.js';
 
 /** One split of a data set, as far as a recording must know it. */
@@ -51,6 +54,10 @@ export interface ProgramOptions {
   readonly ema: number;
   /** Evaluate each image and its mirror image, and take the mean of their logits. */
   readonly evaluationFlip: boolean;
+  /** Gradients leave `compute` in bfloat16. */
+  readonly lowGradients?: boolean;
+  /** TensorFlow adds the rows; absent: the ranks do, in shared memory. */
+  readonly collective?: CollectivePlan | undefined;
 }
 
 /** What a rank needs to run the functions. Plain data. */
@@ -58,6 +65,8 @@ export interface StepProgram {
   readonly compute: string;
   readonly update: string;
   readonly evaluate: string;
+  /** Where TensorFlow adds the rows. */
+  readonly reduce: CollectiveReduce | null;
   readonly xla: boolean;
   readonly shardBatch: number;
   readonly evaluationBatch: number;
@@ -88,18 +97,25 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
   const layout = rowLayout(
     model.parameters.map(({ shape }) => shape),
     model.statistics.map(({ channels }) => channels),
-    { slots: optimizerSlots(options.optimizer), averages: options.ema > 0 },
+    {
+      slots: optimizerSlots(options.optimizer),
+      averages: options.ema > 0,
+      lowGradients: options.lowGradients ?? false,
+    },
   );
   const suffix = `${model.name.replace(/[^\w.-]/g, '_')}_${numPrograms++}`; // names are one space in the context
   const functions = {
-    compute: recordCompute(engine, `Compute_${suffix}`, model, options),
+    compute: recordCompute(engine, `Compute_${suffix}`, model, layout, options),
     update: recordUpdate(engine, `Update_${suffix}`, model, layout, options.optimizer),
     evaluate: recordEvaluate(engine, `Evaluate_${suffix}`, model, layout, options),
   };
+  const { collective } = options;
+  const reduce = collective ? recordCollectiveReduce(engine.runtime, `Reduce_${suffix}`, layout, collective) : null;
   const program = {
     compute: functions.compute.name,
     update: functions.update.name,
     evaluate: functions.evaluate.name,
+    reduce,
     xla: options.xla,
     shardBatch: options.shardBatch,
     evaluationBatch: options.evaluationBatch,
@@ -111,8 +127,17 @@ export function recordProgram(engine: Engine, model: Model, options: ProgramOpti
   return { program, functions };
 }
 
-/** Inputs: parameters, images, labels, dropoutKey [2], the samples; with mixtures the partners and shares [N]. Output: the row. */
-function recordCompute(engine: Engine, name: string, model: Model, options: ProgramOptions): CompiledFunction {
+/**
+ * Inputs: parameters, images, labels, dropoutKey [2], the samples; with mixtures the partners and shares [N]. Output: the row; in two parts where
+ * the first is bfloat16.
+ */
+function recordCompute(
+  engine: Engine,
+  name: string,
+  model: Model,
+  { lowLength, length }: RowLayout,
+  options: ProgramOptions,
+): CompiledFunction {
   const n = options.shardBatch;
   const { colour, mixture } = feedOf(options.augment);
   const parameters = model.parameters.map(({ shape }) => variable(shape));
@@ -139,8 +164,15 @@ function recordCompute(engine: Engine, name: string, model: Model, options: Prog
     ];
     const row = tf.concat(flat as Tensor1D[]);
     tf.dispose([statistics as never, correct]);
-    return { outputs: [row] };
+    if (lowLength === 0) return { outputs: [row] };
+    return { outputs: [inBfloat16(engine, tf.slice(row, 0, lowLength)), tf.slice(row, lowLength, length - lowLength)] };
   });
+}
+
+/** Rounded to the nearest, the even one of two (collective/reference.ts). */
+function inBfloat16(engine: Engine, values: Tensor): GraphValue {
+  const attributes = [attr.type('SrcT', DType.float32), attr.type('DstT', DType.bfloat16)];
+  return engine.operation('Cast', [values], attributes, 1).outputs[0]!;
 }
 
 /** Which draws a step is fed beside the usual ones. */
