@@ -55,16 +55,22 @@ function gradientsOf({ case: name, batch, batches, losses }: Golden): {
   const parity = loadParityCase(name);
   const [, height, width, channels] = parity.imageShape;
   const model = makeModel(engine, { ...parity, name: parity.model, shortcut: 'A' }, [height, width]);
-  const count = batch * batches;
-  const imagesNHWC = makeImages([count, height, width, channels], 0);
-  const labels = Int32Array.from({ length: count }, (_, i) => (3 * i + 1) % parity.classes);
+  // The first batch twice: the mean takes the place of the first shard's row.
+  const count = batch * (1 + batches);
+  const imageOf = (i: number) => Math.max(0, i - batch);
+  const made = makeImages([batch * batches, height, width, channels], 0);
+  const bytes = height * width * channels;
+  const imagesNHWC = new Uint8Array(count * bytes);
+  for (let i = 0; i < count; i++)
+    imagesNHWC.set(made.subarray(imageOf(i) * bytes, (imageOf(i) + 1) * bytes), i * bytes);
+  const labels = Int32Array.from({ length: count }, (_, i) => (3 * imageOf(i) + 1) % parity.classes);
   const weights = fromTorch(model, parity.state, name);
   const [full, low] = (['float32', 'bfloat16'] as const).map((precision) => {
     const images = { imagesNHWC, labels, height, width, normalization: parity.normalization };
     using rank = new OneRank(engine, model, weights, images, { precision, shardBatch: batch });
     rank.step(0);
     return Array.from({ length: batches }, (_, shard) => {
-      const row = rank.row(shard);
+      const row = rank.row(1 + shard);
       const expected = losses[shard]![precision === 'float32' ? 0 : 1];
       const loss = row[rank.layout.loss]!;
       assert(Math.abs(loss / expected - 1) < (precision === 'float32' ? 1e-5 : 0.02), `${precision} loss ${loss}`);

@@ -111,7 +111,7 @@ export class OneRank {
     });
   }
 
-  /** What shard `shard` gave to the last step. */
+  /** What shard `shard` gave to the last step; of the first one, its mean took the place. */
   row(shard: number): Float32Array {
     return this.#group.row(shard);
   }
