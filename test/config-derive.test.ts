@@ -142,3 +142,28 @@ for (const { overrides, workers, device, message } of [
     );
   });
 }
+
+test('allReduce.kind=tensorflow: whole subtrees a worker, float32, one host; what fits is found', () => {
+  const tensorflow = 'allReduce.kind=tensorflow';
+  const plan = (workers: number, ...overrides: string[]) =>
+    deriveBatch(configOf(tensorflow, 'train.globalBatch=96', ...overrides), { workers, cores: 4 });
+  assert.equal(plan(3).shardsPerRank, 1);
+  assert.equal(plan(3, 'train.logicalShards=12').shardsPerRank, 4);
+  assert.equal(plan(1, 'train.logicalShards=3').shardsPerRank, 3, 'one worker has the whole tree');
+  assert.equal(plan(2, 'train.logicalShards=6', 'allReduce.exact=false').shardsPerRank, 3);
+  assert.equal(
+    refusal(() => plan(2, 'train.accumulate=3')),
+    'train.logicalShards: expected 1, 2, 4, 8, ... a worker, so that sums are those of allReduce.kind=shared-memory, got 3. Use 4 or 8, or allReduce.exact=false.',
+  );
+  const several = () => deriveBatch(configOf(tensorflow), { workers: 2, cores: 2, hosts: 2 });
+  assert.throws(several, {
+    code: 'DTRAIN_ALL_REDUCE',
+    exitCode: 3,
+    message:
+      'override allReduce.kind=tensorflow: expected shared-memory on several hosts, got tensorflow. Use allReduce.kind=shared-memory: hosts meet by TensorFlow either way.',
+  });
+  const fitting = (...overrides: string[]) => fittingWorkers(configOf(tensorflow, ...overrides), 4);
+  assert.equal(fitting('train.globalBatch=12', 'train.logicalShards=12'), 3);
+  assert.equal(fitting('train.globalBatch=12', 'train.logicalShards=12', 'allReduce.exact=false'), 4);
+  assert.equal(fitting('train.globalBatch=128'), 4);
+});

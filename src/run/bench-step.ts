@@ -1,6 +1,6 @@
 /**
  * `dtrain bench step`: how long a training step takes, by phases, on this machine.
- * Warm-up is not timed; every step ends with the update, which on CPUs is complete when the call returns.
+ * Warm-up is not timed; every step ends with the update, which on CPUs is complete when the call returns; the last one of a segment is on GPUs too.
  */
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';

@@ -62,7 +62,7 @@ export function segment(task: Segment): Outcome<SegmentReport> {
       corrects.push(report.correct);
       stopRequested = report.stopRequested;
     }
-    replica.keepMean();
+    replica.settle();
     group.enter(task.firstStep + losses.length - 1, 'idle');
     const { starts, seconds } = replica.clock.take();
     return {

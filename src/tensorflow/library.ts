@@ -4,7 +4,9 @@
  * Must stay true: this runs on the main thread before anything of TensorFlow is called, since a worker thread's process.env does not
  * reach C; values that the user set are kept.
  */
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { cacheFolder } from '../core/home.js';
 import { preload, preloadAside } from './c-api.js';
@@ -65,8 +67,17 @@ function setEnvironment(): boolean {
   const verbose = Boolean(process.env['DTRAIN_DEBUG']);
   setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
   setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
-  keepCompiled(path.join(cacheFolder(), 'xla', TENSORFLOW_VERSION));
+  keepCompiled(path.join(cacheFolder(), 'xla', `${TENSORFLOW_VERSION}-${machineKey()}`));
   return verbose;
+}
+
+/** Of processor and cards: a home folder may be that of several machines, and machine code fits its own alone. */
+function machineKey(): string {
+  const gpus = '/proc/driver/nvidia/gpus';
+  const cards = fs.existsSync(gpus) ? fs.readdirSync(gpus) : [];
+  const models = cards.map((card) => /^Model:.*$/m.exec(fs.readFileSync(`${gpus}/${card}/information`, 'utf8'))?.[0]);
+  const parts = [os.cpus()[0]?.model, ...models];
+  return createHash('sha256').update(JSON.stringify(parts)).digest('hex').slice(0, 8);
 }
 
 function setDefault(name: string, value: string): void {

@@ -22,7 +22,7 @@ import {
 import { ratesOf } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
 import { type Execution, execute } from '../tensorflow/execute.js';
-import type { Runtime } from '../tensorflow/runtime.js';
+import { deviceNamed, type Runtime } from '../tensorflow/runtime.js';
 import { type TensorHandle, tensorFrom, tensorOver } from '../tensorflow/tensor-handle.js';
 import { Variable } from '../tensorflow/variable.js';
 import { DeviceRows } from './device-rows.js';
@@ -203,9 +203,12 @@ export class Replica {
     return { loss, correct, stopRequested: this.#meeting.stopRequested };
   }
 
-  /** Sees to it that the last mean row is in the arena, where the main thread reads it. */
-  keepMean(): void {
+  /** Ends a run of steps: the device has done all of them (a GPU may still be updating), and the last mean row is in the arena, where the main thread reads it. */
+  settle(): void {
     this.#meeting.keepMean();
+    const { numChannels } = this.#options.program.layout;
+    const isOnGpu = deviceNamed(this.#runtime, this.#options.device).kind === 'gpu';
+    if (isOnGpu) this.#statistics.readInto(new Float32Array(2 * numChannels)); // a read waits for all that was queued before it
   }
 
   /** Tells the other ranks that this one has failed. */
