@@ -45,7 +45,7 @@ test('a bar is as high as its step, each part as high as its phase', () => {
   const bars = rects.slice(0, 3 * PHASES.length);
   const heights = [0, 1, 2].map((bar) => bars.slice(5 * bar, 5 * bar + 5).map(({ height }) => height!));
   for (const [i, phase] of PHASES.entries())
-    assert.ok(Math.abs(heights[0]![i]! - 268 * (seconds[phase] / 0.4)) < 0.11, phase);
+    assert.ok(Math.abs(heights[0]![i]! - 268 * (seconds[phase] / 0.32)) < 0.11, phase);
   assert.ok(Math.abs(heights[1]![1]! / heights[0]![1]! - 1.4) < 0.01);
 });
 

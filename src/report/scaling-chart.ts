@@ -82,9 +82,11 @@ function speedPanel(points: readonly Point[]): string {
     `<path d="M${number(x(0))} ${number(y(0))}L${number(x(mostWorkers))} ${number(y(ideal(mostWorkers)))}" stroke="${IDEAL}" stroke-dasharray="5 4" fill="none"/>`,
     `<path d="${places.map(({ at }, i) => `${i === 0 ? 'M' : 'L'}${number(at[0])} ${number(at[1])}`).join('')}" stroke="${MEASURED}" stroke-width="2.5" fill="none"/>`,
     ...places.map(({ at }) => `<circle cx="${number(at[0])}" cy="${number(at[1])}" r="4.5" fill="${MEASURED}"/>`),
-    ...places.map(({ point, at }) =>
-      text(at[0] + 4, at[1] + 22, `${rounded(point.imagesPerSecond)} (${percent(point.efficiency)})`, 'middle'),
-    ),
+    ...places.map(({ point, at: [x, y] }) => {
+      const words = `${rounded(point.imagesPerSecond)} (${percent(point.efficiency)})`;
+      const isLast = point.workers === mostWorkers && points.length > 1;
+      return isLast ? text(x + 14, y + 36, words, 'end') : text(x + 9, y + 17, words, 'start');
+    }),
   ].join('\n');
 }
 
@@ -107,10 +109,11 @@ function stepPanel(points: readonly Point[]): string {
     const label = text(left + width / 2, y(below) - 7, milliseconds(below / 1000), 'middle');
     return [...parts, label, text(left + width / 2, STEP.bottom + 20, labelOf(point), 'middle')];
   });
-  const legend = PHASES.map((phase, i) => {
-    const x = STEP.left + i * ((STEP.right - STEP.left) / PHASES.length);
-    const y = STEP.bottom + 34;
-    return `<rect x="${number(x)}" y="${y}" width="10" height="10" fill="${COLOURS[phase]}"/>\n${text(x + 14, y + 10, phase, 'start', 11)}`;
+  let next = STEP.left - 52;
+  const legend = PHASES.map((phase) => {
+    const [x, y] = [next, STEP.bottom + 34];
+    next += 30 + 7 * phase.length;
+    return `<rect x="${number(x)}" y="${y}" width="10" height="10" fill="${COLOURS[phase]}"/>\n${text(x + 14, y + 10, phase, 'start')}`;
   });
   const axis = grid(STEP, top, (value) => shortNumber(value));
   return [heading(STEP, 'a step by phases, milliseconds'), axis, ...bars, ...legend].join('\n');
@@ -140,15 +143,16 @@ function scale({ top, bottom }: Panel, most: number): (value: number) => number 
   return (value) => bottom - ((bottom - top) * value) / most;
 }
 
-/** The smallest of 1, 2, 4, 6, 8, 10 times a power of ten that is not below `value`: a quarter of it is a round number. */
+/** The smallest number not below `value` of which a quarter is round. */
 function niceTop(value: number): number {
   const unit = 10 ** Math.floor(Math.log10(value));
-  return unit * [1, 2, 4, 6, 8, 10].find((factor) => factor * unit >= value * 0.999_999)!;
+  return unit * [1, 1.2, 1.6, 2, 2.4, 2.8, 3.2, 4, 5, 6, 8, 10].find((factor) => factor * unit >= value * 0.999_999)!;
 }
 
-function text(x: number, y: number, words: string, anchor: 'start' | 'middle' | 'end', size?: number): string {
-  const small = size === undefined ? '' : ` font-size="${size}"`;
-  return `<text x="${number(x)}" y="${number(y)}" text-anchor="${anchor}"${small}>${escaped(words)}</text>`;
+/** With a white edge, so that a line behind it does not cross it. */
+function text(x: number, y: number, words: string, anchor: 'start' | 'middle' | 'end'): string {
+  const edge = 'stroke="#ffffff" stroke-width="4" paint-order="stroke"';
+  return `<text x="${number(x)}" y="${number(y)}" text-anchor="${anchor}" ${edge}>${escaped(words)}</text>`;
 }
 
 /** A coordinate. */
