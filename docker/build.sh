@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the package where its sources are, and leaves of node_modules only what runs.
+# build.sh: builds the package where its sources are, and leaves of node_modules only what runs.
 set -eu
-npm ci
+npm ci --ignore-scripts --no-audit --no-fund
 npm run build
-npm prune --omit=dev
+npm prune --omit=dev --ignore-scripts --no-audit --no-fund

@@ -25,6 +25,7 @@ execFileSync(
   { stdio: 'inherit' },
 );
 fs.cpSync('src/tensorflow/requirements', 'dist/src/tensorflow/requirements', { recursive: true });
+for (const script of ['install.sh', 'launch.sh']) fs.cpSync(`src/bundle/${script}`, `dist/src/bundle/${script}`);
 fs.cpSync('src/report/page', 'dist/src/report/page', { recursive: true });
 copyKernels('node_modules/@tensorflow/tfjs-node-gpu', 'dist/node_modules/@tensorflow/tfjs-node-gpu');
 fs.chmodSync('dist/src/cli/main.js', 0o755);

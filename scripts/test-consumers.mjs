@@ -1,6 +1,7 @@
 // npm run test:consumers: what dtrain writes, read by the programs it is written for: PyTorch and torchvision, TensorFlow in Python, ONNX
-// Runtime, TensorBoard, and Chromium. Installs them into the cache folder (Chromium by apt-get where it is missing, which needs root).
-// DTRAIN_TORCH_PYTHON and DTRAIN_TENSORFLOW_PYTHON name Pythons that have them already; DTRAIN_CHROMIUM a browser.
+// Runtime, TensorBoard, and Chromium; the configurations for clusters by others' schemas; and the image, in a root of Debian's packages.
+// Installs what is needed into the cache folder (Chromium and debootstrap by apt-get where they are missing, which needs root).
+// DTRAIN_TORCH_PYTHON, DTRAIN_TENSORFLOW_PYTHON and DTRAIN_CLUSTER_PYTHON name Pythons that have them already; DTRAIN_CHROMIUM a browser.
 // Arguments are parts of file names, as for npm test.
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -30,19 +31,31 @@ function pythonWith(variable, requirements) {
   return python;
 }
 
+function install(...packages) {
+  run('apt-get', ['update', '-qq']);
+  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', ...packages]);
+}
+
 function chromium() {
   const known = [process.env.DTRAIN_CHROMIUM, 'chromium', 'chromium-browser', 'google-chrome'].filter(Boolean);
   const found = () => known.find((name) => spawnSync(name, ['--version']).status === 0);
-  if (found()) return found();
-  run('apt-get', ['update', '-qq']);
-  run('apt-get', ['install', '-y', '-qq', '--no-install-recommends', 'chromium', 'fonts-dejavu-core']);
+  if (!found()) install('chromium', 'fonts-dejavu-core');
   return found() ?? 'chromium';
 }
+
+// The test of the image tells what it lacks, and is left out.
+if (
+  process.getuid() === 0 &&
+  spawnSync('debootstrap', ['--version']).error &&
+  !spawnSync('apt-get', ['--version']).error
+)
+  install('debootstrap');
 
 const env = {
   ...process.env,
   DTRAIN_TORCH_PYTHON: pythonWith('DTRAIN_TORCH_PYTHON', 'torch-requirements.txt'),
   DTRAIN_TENSORFLOW_PYTHON: pythonWith('DTRAIN_TENSORFLOW_PYTHON', 'tensorflow-requirements.txt'),
+  DTRAIN_CLUSTER_PYTHON: pythonWith('DTRAIN_CLUSTER_PYTHON', 'cluster-requirements.txt'),
   DTRAIN_CHROMIUM: chromium(),
 };
 const wanted = process.argv.slice(2);

@@ -8,6 +8,7 @@ import type { RunLayer } from '../src/cli/run-layer.js';
 import { loadConfig } from '../src/config/load.js';
 import { MODEL_NAMES } from '../src/config/schema.js';
 import { DtrainError, ExitCode } from '../src/core/errors.js';
+import type { DataBench } from '../src/run/bench-data.js';
 import { END_EVENT, evaluationEvent, RUN_EVENT, STEP_BENCH, stepEvent } from './support/events.js';
 import { runCommand } from './support/run-command.js';
 
@@ -85,7 +86,7 @@ test('train: the result on standard output, the rest on standard error', async (
   assert.equal(exitCode, 0);
   assert.match(
     stdout,
-    /^test accuracy 61\.2 %, .*\nrun: runs\/quickstart-1\nreport: runs\/quickstart-1\/report.html\nnext: /,
+    /^test accuracy 61\.2 %, .*\n {2}run {10}runs\/quickstart-1\n {2}report {7}runs\/quickstart-1\/report.html\n/,
   );
   assert.match(
     stderr,
@@ -358,6 +359,48 @@ test('bench scaling: the gate is checked after all figures are out', async () =>
   const nowhere = await runCommand([...words, '--chart', '/nowhere/scaling.svg'], { benchScaling: call });
   assert.deepEqual([nowhere.exitCode, nowhere.stdout], [7, table], 'the figures come first');
   assert.match(nowhere.stderr, /^\/nowhere\/scaling\.svg: cannot be written \(ENOENT\)\. /);
+});
+
+test('bench data: both paths, the waits of real steps, and which one a run takes', async () => {
+  const training = { imagesPerSecond: 560, dataWait: 0, waitSeconds: { median: 0, max: 0 }, stepsThatWaited: 0 };
+  const memory = { imagesPerSecond: 1_200_000, training };
+  const stream = { imagesPerSecond: 18_000, training, threads: 1, stepsAhead: 8, peakSteps: 8 };
+  const head = { config: 'resnet20', devices: 'cpu', workers: 2, globalBatch: 128, steps: 20 } as const;
+  const bench = { bench: 'data', ...head, imagesPerSecond: 1_200_000, path: 'memory', memory, stream } as const;
+  const { calls, call } = asked<Parameters<RunLayer['benchData']>[0], DataBench>(bench);
+  const words = ['bench', 'data', '--config', 'resnet20', '--cpus', '2', 'data.memoryBytes=0'];
+  const { stdout } = await runCommand(words, { benchData: call });
+  assert.deepEqual([calls[0]!.devices, calls[0]!.config.data.memoryBytes], [{ kind: 'cpu', count: 2 }, 0]);
+  assert.equal(
+    stdout,
+    [
+      'run      resnet20, 2 x cpu, batch 128, 20 steps',
+      'memory   1,200,000 images/s fed, trains at 560 images/s',
+      'stream   18,000 images/s fed, trains at 560 images/s',
+      'ahead    1 thread, 8 of 8 batches',
+      'waits    0 of 20 steps, 0.0 % of the time',
+      'taken    memory',
+      '',
+    ].join('\n'),
+  );
+  const json = await runCommand(['bench', 'data', '--config', 'resnet20', '--json'], { benchData: call });
+  assert.equal(json.stdout, `${JSON.stringify(bench)}\n`);
+
+  const waited = { ...training, dataWait: 0.25, waitSeconds: { median: 0, max: 0.0123 }, stepsThatWaited: 7 };
+  const slow = { ...bench, path: 'stream', memory: null, stream: { ...stream, threads: 2, training: waited } } as const;
+  const { call: callSlow } = asked<Parameters<RunLayer['benchData']>[0], DataBench>(slow);
+  const lines = (await runCommand(words, { benchData: callSlow })).stdout.split('\n');
+  assert.deepEqual(lines.slice(1), [
+    'memory   the set does not fit',
+    'stream   18,000 images/s fed, trains at 560 images/s',
+    'ahead    2 threads, 8 of 8 batches',
+    'waits    7 of 20 steps, 25.0 % of the time, 12.3 ms at most',
+    'taken    stream',
+    '',
+  ]);
+  const { call: callOther } = asked<Parameters<RunLayer['benchData']>[0], DataBench>({ ...bench, stream: null });
+  const other = (await runCommand(words, { benchData: callOther })).stdout.split('\n');
+  assert.deepEqual(other.slice(2), ['stream   the set cannot be streamed', 'taken    memory', '']);
 });
 
 // ——— models, export ———

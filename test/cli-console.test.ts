@@ -118,11 +118,13 @@ const HEADER = [
 ];
 const CLOSING =
   'test accuracy 61.2 %, best 62.0 %; 782 steps, 2 epochs, 2:50, 600 images/s\n' +
-  'run: runs/quickstart-1\n' +
-  'report: runs/quickstart-1/report.html\n' +
-  'next: dtrain eval runs/quickstart-1\n' +
-  '      dtrain predict runs/quickstart-1 IMAGE...\n' +
-  '      dtrain export runs/quickstart-1 --format onnx --out resnet20.onnx\n';
+  '  run          runs/quickstart-1\n' +
+  '  report       runs/quickstart-1/report.html\n' +
+  '  checkpoints  runs/quickstart-1/checkpoints (last, best)\n' +
+  '  TensorBoard  tensorboard --logdir runs/quickstart-1\n' +
+  '  next         dtrain eval runs/quickstart-1\n' +
+  '               dtrain predict runs/quickstart-1 IMAGE...\n' +
+  '               dtrain export runs/quickstart-1 --format onnx --out resnet20.onnx\n';
 
 test('a run without a terminal: header, a line every five seconds, a line an epoch, closing lines', () => {
   const { printer, stdout, stderr, clock } = screen({});
@@ -203,6 +205,30 @@ test('lasting lines fit a narrow terminal', () => {
     lines.filter((line) => line.length >= 60 && !line.includes('dtrain export')), // to be copied whole
     [],
   );
+});
+
+test('two epochs a second: a line for each, the live line never among them', () => {
+  for (const columns of [80, undefined]) {
+    const { printer, stderr, clock } = screen(columns === undefined ? {} : { columns });
+    printer.event({ ...RUN_EVENT, trainImages: 128, totalSteps: 20 });
+    for (let step = 1; step <= 20; step++) {
+      clock.seconds = step / 2;
+      printer.progress({ ...progress(step), totalSteps: 20, epoch: step });
+      printer.event(stepEvent(step, step));
+      printer.event(evaluationEvent(step, step));
+      printer.event({ event: 'checkpoint', step, path: `runs/quickstart-1/checkpoints/step-${step}` });
+    }
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: colours are control characters
+    const lines = stderr.text.replace(/\x1b\[\d*m/g, '').split('\n');
+    const whole = lines.map((line) => visible(line)).filter((line) => line.includes('test 57.1 %'));
+    assert.deepEqual(
+      whole.map((line) => line.split('  ')[0]),
+      Array.from({ length: 20 }, (_, i) => `epoch ${i + 1}/20`),
+    );
+    const redraws = stderr.text.split('\r').length - 1;
+    // At a terminal two writes a drawing: the live line, and its wiping before the next lasting one. In a pipe none.
+    assert.equal(redraws, columns === undefined ? 0 : 40);
+  }
 });
 
 test('a speed that is not known yet is left out', () => {

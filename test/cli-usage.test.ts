@@ -15,7 +15,7 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-usage-'));
 after(() => fs.rmSync(folder, { recursive: true }));
 
 const usageOf = (command: string) => COMMANDS.find(({ name }) => name === command)!.usage;
-const BENCH = 'dtrain bench step|all-reduce|scaling [...]';
+const BENCH = 'dtrain bench step|all-reduce|scaling|data [...]';
 const CONFIG = 'dtrain config print|schema|docs [...]';
 
 /** Words of a command line, what is wrong with them, and the usage shown: of a command, or as it stands. */
@@ -68,9 +68,10 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
   ['eval', 'CHECKPOINT is missing.', 'eval'],
   ['eval x y', 'unknown word "y": expected a command or KEY=VALUE.', 'eval'],
   ['eval x --config y', 'unknown flag --config.', 'eval'],
-  ['bench', 'bench: expected step, all-reduce, scaling, got nothing.', BENCH],
+  ['bench', 'bench: expected step, all-reduce, scaling, data, got nothing.', BENCH],
   ['bench stepp --steps 3', 'unknown word "stepp" (did you mean step?)', BENCH],
-  ['bench data', 'unknown word "data".', BENCH],
+  ['bench date', 'unknown word "date" (did you mean data?)', BENCH],
+  ['bench data', '--config is missing: for instance --config resnet20', 'bench data'],
   ['bench step', '--config is missing: for instance --config resnet20', 'bench step'],
   [
     'bench step --config resnet20 --steps 0',
@@ -160,7 +161,20 @@ const BAD_LINES: readonly (readonly [words: string, problem: string, usage: stri
   ['completion tcsh', 'SHELL: expected bash, zsh, fish, got "tcsh".', 'completion'],
   ['doctor now', 'unknown word "now".', 'doctor'],
   ['setup --cpu --gpu', '--cpu and --gpu exclude each other: choose one.', 'setup'],
-  ['setup --bundle x', 'unknown flag --bundle: not in this version yet.', 'setup'],
+  [
+    'setup --bundle x --from-bundle y',
+    '--bundle and --from-bundle exclude each other: one writes, the other installs.',
+    'setup',
+  ],
+  ['setup --part-size 60M', '--part-size goes with --bundle DIR.', 'setup'],
+  ['setup --with-node', '--with-node goes with --bundle DIR.', 'setup'],
+  ['setup --from-bundle x --with-node', '--with-node goes with --bundle DIR.', 'setup'],
+  ['setup --bundle', '--bundle: expected a value, got nothing.', 'setup'],
+  ...['60', '0M', '999K', 'x', '-5M', '1e3M'].map((size): [string, string, string] => [
+    `setup --bundle x --part-size=${size}`,
+    `--part-size: expected a size of at least 1M, such as 60M or 1G, got "${size}".`,
+    'setup',
+  ]),
   ['config', 'config: expected print, schema, docs, got nothing.', CONFIG],
   ['config prin', 'unknown word "prin" (did you mean print?)', CONFIG],
   ['config print resnet20', 'unknown word "resnet20" (did you mean --config resnet20?)', 'config print'],

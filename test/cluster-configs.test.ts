@@ -240,16 +240,19 @@ test('compose.yaml: fields fit, and its command is one of dtrain', () => {
   assert.equal(loadConfig({ file: command[2]! }).cluster.hosts, null);
 });
 
-/** Runs slurm.sh with an `srun` that tells its words and ends with `code`, and an `scontrol` that tells its. */
-function runBatchScript(code: number): { status: number | null; lines: string[] } {
+/**
+ * Runs slurm.sh with a `dtrain` that tells its words and ends with its task's code, an `srun` that runs all tasks, one after the other, and ends
+ * with the largest code, as Slurm's, and an `scontrol` that tells its words.
+ */
+function runBatchScript(...codes: number[]): { status: number | null; lines: string[] } {
   const folder = fs.mkdtempSync(path.join(process.env['TMPDIR'] ?? '/tmp', 'dtrain-slurm-'));
+  const write = (name: string, text: string) =>
+    fs.writeFileSync(path.join(folder, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   try {
-    for (const [name, end] of [
-      ['srun', code],
-      ['scontrol', 0],
-    ] as const) {
-      fs.writeFileSync(path.join(folder, name), `#!/bin/sh\necho ${name} "$@"\nexit ${end}\n`, { mode: 0o755 });
-    }
+    write('dtrain', 'echo dtrain "$@"; exit $CODE');
+    write('scontrol', 'echo scontrol "$@"');
+    const tasks = codes.map((code) => `(export CODE=${code}; "$@"); code=$?; [ $code -le $most ] || most=$code`);
+    write('srun', ['[ "$1" = --kill-on-bad-exit=0 ] || exit 99', 'shift; most=0', ...tasks, 'exit $most'].join('\n'));
     const env = { PATH: `${folder}:${process.env['PATH']}`, SLURM_JOB_ID: '42', SLURM_JOB_NAME: 'dtrain' };
     const words = [path.join(FOLDER, 'slurm.sh'), '--config', 'resnet50'];
     const { status, stdout } = spawnSync('bash', words, { env, encoding: 'utf8' });
@@ -260,10 +263,16 @@ function runBatchScript(code: number): { status: number | null; lines: string[] 
 }
 
 test('slurm.sh asks to run again after what a new start mends, and after nothing else', () => {
-  const srun =
-    'srun --kill-on-bad-exit=0 dtrain train --config resnet50 --run-dir runs/dtrain --resume cluster.trustedNetwork=true';
-  for (const code of [75, 12]) {
-    assert.deepEqual(runBatchScript(code), { status: code, lines: [srun, 'scontrol requeue 42'] });
+  const task = 'dtrain train --config resnet50 --run-dir runs/dtrain --resume cluster.trustedNetwork=true';
+  const requeue = 'scontrol requeue 42';
+  for (const code of [75, 12])
+    assert.deepEqual(runBatchScript(code, code), { status: code, lines: [task, task, requeue] });
+  assert.deepEqual(runBatchScript(12, 75), { status: 75, lines: [task, task, requeue] });
+  for (const code of [0, 3, 8, 10, 11, 13, 143])
+    assert.deepEqual(runBatchScript(code, code), { status: code, lines: [task, task] }, `${code}`);
+  // One host cannot go on, so the others lose it.
+  for (const code of [1, 7, 10, 13]) {
+    assert.deepEqual(runBatchScript(code, 12), { status: code, lines: [task, task] }, `${code} and 12`);
+    assert.deepEqual(runBatchScript(75, code), { status: code, lines: [task, task] }, `75 and ${code}`);
   }
-  for (const code of [0, 3, 8]) assert.deepEqual(runBatchScript(code), { status: code, lines: [srun] });
 });

@@ -2,12 +2,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type AskHost, HealthWatch, silentHosts } from '../src/cluster/health.js';
-import { compareHosts, type HostFacts } from '../src/cluster/rendezvous.js';
+import { isFailure, lastWords, lastWordsIn } from '../src/cluster/last-words.js';
+import { compareHosts, failureOf, type HostFacts, hostFailed } from '../src/cluster/rendezvous.js';
+import { hostMissing, stillWaiting } from '../src/cluster/waiting.js';
 import { DtrainError } from '../src/core/errors.js';
 import { errorOf } from './support/test-runtime.js';
 
 const ADDRESSES = ['a:1', 'b:1', 'c:1'];
-const FAST = { everySeconds: 0.005, answerSeconds: 0.5, tries: 3, retrySeconds: 0.005 };
+const FAST = { everySeconds: 0.005, meetingSeconds: 0.005, answerSeconds: 0.5, tries: 3, retrySeconds: 0.005 };
 
 /** Host 1 answers these codes in turn, the last one for ever; host 2 is well. */
 function answers(...codes: readonly number[]): { ask: AskHost; asked: number[] } {
@@ -85,6 +87,63 @@ test('who is silent, for messages', async () => {
   assert.equal(await silentHosts(ask([]), ADDRESSES, 1), undefined);
   assert.equal(await silentHosts(ask([1]), ADDRESSES, 1), undefined, 'this host');
   assert.equal(await silentHosts(ask([0, 2]), ADDRESSES, 1), 'host 0 (a:1), host 2 (c:1)');
+});
+
+test('who waits says for whom, how long it has, and how long it will', () => {
+  const wait = { seconds: 20.04, mostSeconds: 600 };
+  assert.equal(stillWaiting('host 1 (b:1)', wait), 'cluster: still waiting for host 1 (b:1), 20 s of at most 600 s');
+  assert.equal(
+    stillWaiting(undefined, wait),
+    'cluster: still waiting, 20 s of at most 600 s: all hosts are up, but not all are ready; one may be reading its data',
+  );
+});
+
+test('a wait that is over: who did not come, and the cure', () => {
+  const cure =
+    'Look at the output there, and whether the port can be reached from here; then start all hosts again. ' +
+    'Where a host needs longer to start, set cluster.waitSeconds.';
+  const cause = new Error('timed out');
+  const error = hostMissing('host 1 (b:1), host 2 (c:1)', 600, cause);
+  assert.deepEqual([error.code, error.exitCode, error.cause], ['DTRAIN_HOST_MISSING', 12, cause]);
+  assert.equal(error.message, `cluster: host 1 (b:1), host 2 (c:1) did not come within 600 s. ${cure}`);
+  assert.equal(
+    hostMissing(undefined, 5, cause).message,
+    `cluster: all hosts are up, but not all were ready within 5 s. ${cure}`,
+  );
+});
+
+test('a host that ends says why, and the others read it', () => {
+  const spec = { addresses: ADDRESSES, rank: 1 };
+  const hang = new DtrainError('DTRAIN_HANG', 11, 'rank 0, step 5, compute: no progress for 60 s. Do this.\nAnd more.');
+  const reason = lastWords(spec, hang);
+  assert.equal(reason, 'host 1 (b:1): rank 0, step 5, compute: no progress for 60 s. Do this.');
+  const passedOn = `TFE_Execute CollectiveReduceV2 on /device:CPU:0: UNAVAILABLE: Collective ops is aborted by: Collective ops is aborted by: ${reason}\nmore`;
+  assert.equal(lastWordsIn(passedOn), reason);
+  assert.equal(lastWordsIn('Collective ops is aborted by: failed to connect to all addresses'), undefined);
+  assert.equal(lastWords(spec, new Error('x'.repeat(2000))).length, 300);
+  assert.equal(isFailure(reason), false, 'its supervisor starts it again');
+  const full = lastWords(spec, new DtrainError('DTRAIN_DISK_FULL', 7, 'RUN: full.'));
+  assert.deepEqual([full, isFailure(full)], ['host 1 (b:1) ended with exit code 7: RUN: full.', true]);
+});
+
+test('a host that cannot take part tells why, where that will not pass by itself', () => {
+  const failure = failureOf(new DtrainError('DTRAIN_DATA_MISSING', 5, 'data.path: no.\nSearched: there.'));
+  assert.deepEqual(failure, { exitCode: 5, message: 'data.path: no.\nSearched: there.' });
+  assert.deepEqual(failureOf(new Error('a mistake')), { exitCode: 1, message: 'a mistake' });
+  for (const exitCode of [10, 11, 12, 13, 75] as const)
+    assert.equal(failureOf(new DtrainError('X', exitCode, 'x')), undefined, `${exitCode}`);
+  const error = hostFailed(1, 'b:1', failure!);
+  assert.deepEqual([error.code, error.exitCode], ['DTRAIN_HOST_FAILED', 12]);
+  assert.equal(
+    error.message,
+    'cluster: host 1 (b:1) cannot take part and ended with exit code 5:\n  data.path: no.\n  Searched: there.\nMend that there, then start all hosts again.',
+  );
+});
+
+test('who ends because it lost another host names that one', () => {
+  const text = `step 7: lost host 2 (c:1): no answer in 15 s. ${CURE} Last good checkpoint: step 3.`;
+  const lost = new DtrainError('DTRAIN_HOST_LOST', 12, text);
+  assert.equal(lastWords({ addresses: ADDRESSES, rank: 1 }, lost), 'host 2 (c:1): no answer in 15 s.');
 });
 
 const FACTS: HostFacts = {

@@ -13,6 +13,7 @@ const CONTRACT_DEFAULTS = {
     path: null,
     size: null,
     resize: null,
+    memoryBytes: null,
     shuffle: true,
     augment: { crop: 4, flip: true, cutout: 0, brightness: 0, contrast: 0, mixup: 0 },
   },
@@ -46,7 +47,7 @@ const CONTRACT_DEFAULTS = {
   checkpoint: { everyEpochs: 1, everySteps: null, keep: 3 },
   allReduce: { kind: 'shared-memory', dtype: 'float32', timeoutSeconds: 60, exact: true },
   gpu: { memoryGrowth: true, memoryFraction: null, workersPerCard: 1 },
-  cluster: { hosts: null, hostRank: null, trustedNetwork: false },
+  cluster: { hosts: null, hostRank: null, trustedNetwork: false, waitSeconds: 600 },
 };
 
 test('the keys, their order and their defaults are those of the contract', () => {
@@ -54,7 +55,7 @@ test('the keys, their order and their defaults are those of the contract', () =>
 });
 
 test('every key says what it is, what fits and its default', () => {
-  assert.equal(CONFIG_KEYS.length, 58);
+  assert.equal(CONFIG_KEYS.length, 60);
   for (const { path, description, expected } of CONFIG_KEYS) {
     assert.match(description, /^[A-Z].*\.$/s, path);
     assert.notEqual(expected, '', path);
@@ -68,6 +69,7 @@ test('every number that counts something has a unit', () => {
   assert.deepEqual(units, {
     'data.size': 'pixels',
     'data.resize': 'pixels',
+    'data.memoryBytes': 'bytes',
     'data.augment.crop': 'pixels',
     'data.augment.cutout': 'pixels',
     'train.epochs': 'epochs',
@@ -84,6 +86,7 @@ test('every number that counts something has a unit', () => {
     'checkpoint.keep': 'checkpoints',
     'allReduce.timeoutSeconds': 'seconds',
     'gpu.workersPerCard': 'workers',
+    'cluster.waitSeconds': 'seconds',
   });
 });
 

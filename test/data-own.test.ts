@@ -9,7 +9,7 @@ import type { DataOptions } from '../src/data/data-set.js';
 import { loadDataSet } from '../src/data/load-data-set.js';
 import { imageFile, tarOf, temporaryFolder, writeFiles } from './support/data-fixtures.js';
 
-const load = (t: TestContext, options: Partial<DataOptions> & { path: string }) =>
+const load = (t: TestContext, options: Partial<Omit<DataOptions, 'memoryBytes'>> & { path: string }) =>
   loadDataSet({ name: 'image-folder', seed: 0, ...options }, { cacheFolder: temporaryFolder(t), say: () => {} });
 
 const messageOf = async (promise: Promise<unknown>) =>

@@ -9,15 +9,22 @@ import {
   type Check,
   cacheCheck,
   coresCheck,
+  cudaChecks,
   dataCheck,
   devicesCheck,
+  glibcCheck,
   type LibraryFacts,
   libraryCheck,
   memoryCheck,
   nodeCheck,
+  npmCheck,
   platformCheck,
   runsCheck,
+  sharedCheck,
+  type TrialFacts,
+  trialCheck,
 } from '../src/cli/doctor-checks.js';
+import { coresQuota, driverVersion, glibcVersion, sharedFacts } from '../src/cli/doctor-facts.js';
 import type { ProbeReport } from '../src/cli/doctor-probe.js';
 
 const root = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-doctor-'));
@@ -34,18 +41,32 @@ const probe: ProbeReport = {
   version: '2.21.0',
   devices: [cpu],
   faulty: [],
-  unloadable: [],
+  cuda: [],
+  flopsPerSecond: 1e11,
   trouble: null,
   newCards: [],
 };
 const library = { path: '/c/tensorflow/libtensorflow_cc.so.2', variant: 'cpu', source: '/c' } as const;
-const facts: LibraryFacts = { library, changed: [], probe, hasDriver: false };
+const sha256 = '0123456789abcdef0123456789abcdef';
+const facts: LibraryFacts = { library, sha256, isInstalled: true, changed: [], bundle: null, probe, hasDriver: false };
 
-test('node and platform', () => {
+test('node, npm, platform, glibc', () => {
   assert.equal(text(nodeCheck('20.19.0')), 'ok 20.19.0');
   assert.equal(text(nodeCheck('24.1.0')), 'ok 24.1.0');
   assert.equal(text(nodeCheck('20.18.3')), 'fail 20.18.3 | Expected 20.19 or later: install a current Node.');
   assert.equal(text(nodeCheck('18.20.0')), 'fail 18.20.0 | Expected 20.19 or later: install a current Node.');
+  assert.equal(text(npmCheck('11.2.0')), 'ok 11.2.0');
+  assert.equal(
+    text(npmCheck(null)),
+    'warn not found | dtrain runs without it; to install or update packages, install npm.',
+  );
+  const container = 'run dtrain in a container such as node:22-bookworm-slim.';
+  assert.deepEqual(['2.27', '2.36', '3.0'].map(glibcCheck).map(text), ['ok 2.27', 'ok 2.36', 'ok 3.0']);
+  assert.equal(text(glibcCheck('2.26')), `fail 2.26 | Expected 2.27 or later, which TensorFlow needs: ${container}`);
+  assert.equal(
+    text(glibcCheck(null)),
+    `fail another C library (musl?) | Expected 2.27 or later, which TensorFlow needs: ${container}`,
+  );
   assert.equal(text(platformCheck('linux', 'x64')), 'ok linux x64');
   assert.equal(
     text(platformCheck('darwin', 'arm64')),
@@ -54,11 +75,15 @@ test('node and platform', () => {
 });
 
 test('library', () => {
-  const works = 'TensorFlow 2.21.0 (cpu), /c/tensorflow/libtensorflow_cc.so.2';
-  assert.equal(text(libraryCheck(facts)), `ok ${works}`);
+  const works = 'TensorFlow 2.21.0 (cpu), /c/tensorflow/libtensorflow_cc.so.2, sha256 0123456789ab…';
+  assert.equal(text(libraryCheck(facts)), `ok ${works}, as dtrain setup installed it`);
+  assert.equal(
+    text(libraryCheck({ ...facts, isInstalled: false, library: { ...library, source: 'DTRAIN_TENSORFLOW_LIB' } })),
+    `ok ${works}, found by DTRAIN_TENSORFLOW_LIB`,
+  );
   assert.equal(
     text(libraryCheck({ ...facts, hasDriver: true })),
-    `warn ${works}, but there is an NVIDIA driver | To train on GPUs: dtrain setup --gpu`,
+    `warn ${works}, as dtrain setup installed it; but there is an NVIDIA driver | To train on GPUs: dtrain setup --gpu`,
   );
   assert.equal(
     text(libraryCheck({ ...facts, library: 'TensorFlow: none. Install it: dtrain setup' })),
@@ -72,41 +97,111 @@ test('library', () => {
     text(libraryCheck({ ...facts, probe: 'ended by SIGILL' })),
     'fail TensorFlow (cpu), /c/tensorflow/libtensorflow_cc.so.2: ended by SIGILL | Run dtrain setup, or set DTRAIN_TENSORFLOW_LIB to another.',
   );
-  const unloadable = { ...probe, unloadable: [{ name: 'libcudnn.so.9', why: 'no libcuda.so.1' }] };
-  const onGpu: LibraryFacts = { ...facts, library: { ...library, variant: 'gpu' }, probe: unloadable };
+  const bundled: LibraryFacts = { ...facts, bundle: '3f2a91c0' };
   assert.equal(
-    text(libraryCheck({ ...onGpu, hasDriver: true })),
-    'warn TensorFlow 2.21.0 (gpu), /c/tensorflow/libtensorflow_cc.so.2; does not load: libcudnn.so.9 (no libcuda.so.1) | Update the NVIDIA driver, or run dtrain setup --gpu.',
+    text(libraryCheck(bundled)),
+    'ok TensorFlow 2.21.0 (cpu, from bundle 3f2a91c0), /c/tensorflow/libtensorflow_cc.so.2, sha256 0123456789ab…, as dtrain setup installed it',
   );
-  assert.equal(libraryCheck(onGpu).status, 'ok', 'without a driver nothing of CUDA is expected to load');
+  assert.equal(
+    text(libraryCheck({ ...bundled, changed: ['tensorflow/libtensorflow_cc.so.2'], probe: 'not tried' })),
+    'fail TensorFlow (cpu, from bundle 3f2a91c0), /c/tensorflow/libtensorflow_cc.so.2: tensorflow/libtensorflow_cc.so.2 changed since it was installed | Delete /c and run dtrain setup --from-bundle DIR with the parts of bundle 3f2a91c0.',
+  );
+});
+
+test('CUDA: a line a library, the one that does not load with its reason', () => {
+  const cuda = [
+    { name: 'libcudart.so.12', why: null },
+    { name: 'libcudnn.so.9', why: 'libcuda.so.1: cannot open shared object file' },
+  ];
+  const refused = 'libcudnn.so.9 does not load: libcuda.so.1: cannot open shared object file';
+  assert.deepEqual(cudaChecks({ ...probe, cuda }, true).map(text), [
+    'ok libcudart.so.12 loads',
+    `warn ${refused} | Update the NVIDIA driver, or run dtrain setup --gpu.`,
+  ]);
+  assert.deepEqual(cudaChecks({ ...probe, cuda }, false).map(text), [
+    'ok libcudart.so.12 loads',
+    `ok ${refused}; not needed without a GPU`,
+  ]);
+  assert.deepEqual(cudaChecks(probe, true), []);
 });
 
 test('devices', () => {
-  assert.equal(text(devicesCheck(probe, false)), 'ok no GPU; trains on the CPU');
+  assert.equal(text(devicesCheck(probe, null)), 'ok no GPU and no NVIDIA driver; trains on the CPU');
+  const look = 'Check nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the CPU.';
   assert.equal(
-    text(devicesCheck(probe, true)),
-    'warn an NVIDIA driver, but TensorFlow finds no GPU | Check nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the CPU.',
+    text(devicesCheck(probe, '550.54.15')),
+    `warn no GPU that TensorFlow finds; NVIDIA driver 550.54.15 | ${look}`,
   );
-  assert.equal(text(devicesCheck({ ...probe, devices: [cpu, gpu] }, true)), 'ok 1 GPU: /device:GPU:0 (22.0 GB)');
+  const onGpu = { ...probe, devices: [cpu, gpu] };
+  assert.equal(text(devicesCheck(onGpu, '550.54.15')), 'ok 1 GPU: /device:GPU:0 (22.0 GB); NVIDIA driver 550.54.15');
+  assert.equal(
+    text(devicesCheck(onGpu, '470.82.01')),
+    'warn 1 GPU: /device:GPU:0 (22.0 GB); NVIDIA driver 470.82.01 | Expected driver 525 or later: update it, or train on the CPU.',
+  );
   const trouble = { what: 'The NVIDIA driver is too old.', cure: 'Update it.' };
   assert.equal(
-    text(devicesCheck({ ...probe, trouble }, true)),
-    'warn an NVIDIA driver, but TensorFlow finds no GPU. The NVIDIA driver is too old. | Update it.',
+    text(devicesCheck({ ...probe, trouble }, '550.54.15')),
+    'warn no GPU that TensorFlow finds; NVIDIA driver 550.54.15. The NVIDIA driver is too old. | Update it.',
   );
   assert.equal(
-    text(devicesCheck({ ...probe, devices: [cpu, gpu], newCards: ['GPU 0 is new.'] }, true)),
-    'warn 1 GPU: /device:GPU:0 (22.0 GB) | GPU 0 is new.',
+    text(devicesCheck({ ...onGpu, newCards: ['GPU 0 is new.'] }, '550.54.15')),
+    'warn 1 GPU: /device:GPU:0 (22.0 GB); NVIDIA driver 550.54.15 | GPU 0 is new.',
   );
   const faulty = [{ name: '/device:GPU:0', why: 'expected 7 10 15 22, got 0 0 0 0' }];
   assert.equal(
-    text(devicesCheck({ ...probe, devices: [cpu, gpu], faulty }, true)),
+    text(devicesCheck({ ...onGpu, faulty }, '550.54.15')),
     'fail a product of two matrices fails on /device:GPU:0: expected 7 10 15 22, got 0 0 0 0 | Check the driver (nvidia-smi), or hide the device with CUDA_VISIBLE_DEVICES.',
+  );
+  const file = path.join(root, 'driver');
+  fs.writeFileSync(
+    file,
+    'NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\nGCC version:\n',
+  );
+  assert.equal(driverVersion(file), '535.104.05');
+  fs.writeFileSync(file, 'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n');
+  assert.equal(driverVersion(file), '570.86.15');
+  assert.equal(driverVersion(path.join(root, 'none')), null);
+});
+
+test('the trial: on CPUs half of the expected is enough, GPUs must do more than the cores', () => {
+  const rate = (imagesPerSecond: number) => ({ imagesPerSecond, flopsPerImage: 2.5e8 });
+  const trial: TrialFacts = { kind: 'cpu', workers: 2, outcome: rate(470), coreFlopsPerSecond: 1e11, cores: 2 };
+  assert.equal(text(trialCheck(trial)), 'ok 10 steps of resnet20 on 2 CPU workers: 470 images/s, about 480 expected');
+  assert.equal(trialCheck({ ...trial, outcome: rate(240) }).status, 'ok');
+  assert.equal(
+    text(trialCheck({ ...trial, outcome: rate(239) })),
+    'warn 10 steps of resnet20 on 2 CPU workers: 239 images/s, about 480 expected | Other programs, or a limit of the container, take the time of the cores: look with top, or train with fewer workers (--cpus N).',
+  );
+  assert.equal(
+    text(trialCheck({ ...trial, kind: 'gpu', workers: 1, cores: 16, outcome: rate(12_345) })),
+    "ok 10 steps of resnet20 on 1 GPU: 12,300 images/s, more than the CPU's 3,840 expected",
+  );
+  assert.equal(
+    text(trialCheck({ ...trial, kind: 'gpu', workers: 1, cores: 16, outcome: rate(3000) })),
+    "warn 10 steps of resnet20 on 1 GPU: 3,000 images/s, more than the CPU's 3,840 expected | Look with nvidia-smi whether other programs use the GPU, or its power or clock is limited.",
+  );
+  assert.equal(
+    text(trialCheck({ ...trial, outcome: { message: 'It was not done after 120 s.' } })),
+    'fail 10 steps of resnet20 on 2 CPU workers failed | It was not done after 120 s.',
   );
 });
 
 test('cores, memory, data, folders', () => {
-  assert.equal(text(coresCheck(2, 2)), 'ok 2');
-  assert.equal(text(coresCheck(2, 64)), 'ok 2 of 64');
+  const asked = 'as many workers, 1 thread each, where nothing else is asked for';
+  assert.equal(text(coresCheck({ available: 2, total: 2, quota: null })), `ok 2: ${asked}`);
+  assert.equal(text(coresCheck({ available: 2, total: 64, quota: 2 })), `ok 2 of 64: ${asked}`);
+  assert.equal(
+    text(coresCheck({ available: 8, total: 8, quota: 2.5 })),
+    'warn 8, but the container may use 2.5 | Train with --cpus 2, or raise the limit.',
+  );
+  assert.equal(
+    text(sharedCheck({ bytes: 2 ** 32, devShmBytes: 64e6 })),
+    'ok threads can share 4.3 GB (/dev/shm, which it does not need: 0.1 GB)',
+  );
+  assert.equal(
+    text(sharedCheck({ bytes: 2 ** 28, devShmBytes: null })),
+    'fail threads can share 0.3 GB | Raise the limit on address space: ulimit -v unlimited.',
+  );
   assert.equal(text(memoryCheck(20e9, 25.3e9)), 'ok 20.0 GB free of 25.3 GB');
   assert.equal(
     text(memoryCheck(1e9, 2e9)),
@@ -129,8 +224,32 @@ test('cores, memory, data, folders', () => {
   );
 });
 
+test('limits of a container, as both versions of cgroups tell them', () => {
+  const cgroup = fs.mkdtempSync(path.join(root, 'cgroup-'));
+  assert.equal(coresQuota(cgroup), null);
+  fs.writeFileSync(path.join(cgroup, 'cpu.max'), 'max 100000\n');
+  assert.equal(coresQuota(cgroup), null);
+  fs.writeFileSync(path.join(cgroup, 'cpu.max'), '150000 100000\n');
+  assert.equal(coresQuota(cgroup), 1.5);
+  const older = fs.mkdtempSync(path.join(root, 'cgroup-'));
+  fs.mkdirSync(path.join(older, 'cpu'));
+  fs.writeFileSync(path.join(older, 'cpu/cpu.cfs_period_us'), '100000\n');
+  for (const [quota, cores] of [
+    ['-1', null],
+    ['400000', 4],
+  ] as const) {
+    fs.writeFileSync(path.join(older, 'cpu/cpu.cfs_quota_us'), `${quota}\n`);
+    assert.equal(coresQuota(older), cores);
+  }
+});
+
+test('this machine has glibc, and its threads share memory', () => {
+  assert.match(glibcVersion()!, /^2\.\d+$/);
+  assert(sharedFacts().bytes >= 2 ** 30);
+});
+
 test('the lines that people read', () => {
-  assert.equal(checkText(coresCheck(2, 2)), 'ok    cores     2');
+  assert.equal(checkText(nodeCheck('22.1.0')), 'ok    node      22.1.0');
   assert.equal(
     checkText({ check: 'data', status: 'warn', found: 'none', cure: 'Do this.\nAnd this.' }),
     'warn  data      none\n                Do this.\n                And this.',
@@ -152,8 +271,11 @@ test('on this machine the library works and dtrain can train', async () => {
   const { exitCode, lines } = await runDoctor({ ...process.env, DTRAIN_DATA: '' }, true);
   const checks = lines.map((line) => JSON.parse(line) as Check);
   assert.deepEqual(
-    checks.map(({ check }) => check),
-    ['node', 'platform', 'library', 'devices', 'cores', 'memory', 'data', 'cache', 'runs'],
+    checks.map(({ check }) => check).filter((check) => check !== 'cuda'),
+    [
+      ...['node', 'npm', 'platform', 'glibc', 'library', 'devices', 'cores', 'memory', 'shared'],
+      ...['data', 'cache', 'runs', 'trial'],
+    ],
   );
   for (const check of checks) assert.deepEqual(Object.keys(check), ['check', 'status', 'found', 'cure']);
   assert.deepEqual(
@@ -161,6 +283,10 @@ test('on this machine the library works and dtrain can train', async () => {
     [],
   );
   assert.equal(exitCode, 0);
+  assert.match(
+    checks.at(-1)!.found,
+    /^10 steps of resnet20 on \d+ (GPU|CPU worker)s?: [\d,.]+ images\/s, .* expected$/,
+  );
 });
 
 test('without the library it says how to get it and ends with 4', async () => {
@@ -168,8 +294,8 @@ test('without the library it says how to get it and ends with 4', async () => {
   const { exitCode, lines } = await runDoctor(env, false);
   assert.equal(exitCode, 4);
   assert.match(
-    lines[2]!,
-    /^fail {2}library {3}not found\n {16}TensorFlow: expected the C library .* Install it: dtrain setup\n/,
+    lines[4]!,
+    /^fail {2}library {3}not found\n {16}TensorFlow: expected the C library .* Install it: dtrain setup, or without a network: dtrain setup --from-bundle DIR\n/,
   );
   assert.equal(lines.at(-1), 'dtrain cannot train here yet: 1 problem.');
 });
@@ -181,7 +307,7 @@ test('a library that is no library is reported, not loaded into this process', a
   const { exitCode, lines } = await runDoctor(env, false);
   assert.equal(exitCode, 4);
   assert.match(
-    lines[2]!,
+    lines[4]!,
     /^fail {2}library {3}TensorFlow \(cpu\), .*libtensorflow_cc\.so\.2: .*cannot be used as TensorFlow's C library/,
   );
 });

@@ -167,7 +167,11 @@ test('a set-up that was killed: its lock is taken over, its temporary folder rem
 test('without uv pip does it', async () => {
   program('python3', UNPACK);
   assert.equal((await install()).installed, true);
-  assert.match(calls()[0]!, /^python3 -m pip install --no-deps --require-hashes --only-binary=:all: --target /);
+  const [call] = calls();
+  assert.match(call!, /^python3 -m pip install --no-deps --require-hashes --only-binary=:all: --target /);
+  // TensorFlow's wheel, and NVIDIA's: pip takes only what is named.
+  for (const platform of ['manylinux_2_27', 'manylinux_2_25', 'manylinux2014', 'manylinux_2_17'])
+    assert(call!.includes(` --platform ${platform}_x86_64 `), platform);
 });
 
 test('neither uv nor pip', async () => {
@@ -187,7 +191,7 @@ test('an index that cannot be reached: pip is tried after uv, then the error say
     code: 'DTRAIN_SETUP_UNREACHABLE',
     exitCode: 4,
     message:
-      'TensorFlow: uv pip cannot reach the package index. Check the network, or the proxy and index in the configuration of uv pip, then run dtrain setup --gpu again; or set DTRAIN_TENSORFLOW_LIB to a libtensorflow_cc.so.2 of version 2.21.0.',
+      'TensorFlow: uv pip cannot reach the package index. Check the network, or the proxy and index in the configuration of uv pip, then run dtrain setup --gpu again; or bring a bundle from a machine with a network (dtrain setup --bundle DIR), or set DTRAIN_TENSORFLOW_LIB to a libtensorflow_cc.so.2 of version 2.21.0.',
   });
   assert.equal(calls().length, 2);
 });

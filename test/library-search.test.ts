@@ -100,6 +100,16 @@ test('python3 is the last resort', () => {
   });
 });
 
+test('a bundle whose parts are coming: how many were taken', () => {
+  const staging = path.join(env['DTRAIN_HOME']!, 'tensorflow', '.bundle-2.21.0-cpu-3f2a91c0');
+  const taken = { bundle: '3f2a91c0'.padEnd(64, '0'), parts: 12, taken: [1, 2, 5] };
+  writeFile(path.join(staging, 'taken.json'), JSON.stringify(taken));
+  assert.throws(
+    () => findLibrary(env, false),
+    /2\.21\.0-cpu: 3 of 12 parts of bundle 3f2a91c0 were taken\n.*2\.21\.0-gpu: not installed\n/,
+  );
+});
+
 test('nothing found: the places searched, why each will not do, and the command that cures', () => {
   sitePackages(path.join(box, 'venv'), 'tensorflow-2.17.0');
   const truncated = installed('cpu');
@@ -109,7 +119,7 @@ test('nothing found: the places searched, why each will not do, and the command 
     code: 'DTRAIN_LIBRARY_MISSING',
     exitCode: 4,
     message: [
-      'TensorFlow: expected the C library libtensorflow_cc.so.2 of version 2.21.0, found none. Install it: dtrain setup',
+      'TensorFlow: expected the C library libtensorflow_cc.so.2 of version 2.21.0, found none. Install it: dtrain setup, or without a network: dtrain setup --from-bundle DIR',
       'Searched:',
       '  DTRAIN_TENSORFLOW_LIB: not set',
       `  ${box}/home/tensorflow/2.21.0-cpu: incomplete`,

@@ -44,7 +44,8 @@ test('files that the code reads are there: configurations, kernel, requirements,
     .map((entry) => path.relative(root, path.join(entry.parentPath, entry.name)));
   const page = ['page.css', 'page.js'].map((name) => `dist/src/report/page/${name}`);
   const requirements = ['cpu.txt', 'gpu.txt'].map((name) => `dist/src/tensorflow/requirements/${name}`);
-  for (const file of [...configs, ...page, ...requirements, 'dist/src/collective/all-reduce.wasm'])
+  const bundle = ['install.sh', 'launch.sh'].map((name) => `dist/src/bundle/${name}`);
+  for (const file of [...configs, ...page, ...requirements, ...bundle, 'dist/src/collective/all-reduce.wasm'])
     assert(has(file), file);
 });
 

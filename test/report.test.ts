@@ -71,13 +71,50 @@ test('a folder that is none of a run', async () => {
   );
   assert.equal(
     (error as Error).message,
-    `${file}: expected the folder of a run, or what dtrain bench scaling --json printed, got another file. ${cure}`,
+    `${file}: expected the folder of a run, or what dtrain bench --json printed, got another file. ${cure}`,
   );
+});
+
+test('benches beside a run: scaling for the charts, the others for a table; what is none is refused', async () => {
+  const folder = temporaryFolder();
+  const write = (name: string, values: readonly unknown[]) => {
+    const file = path.join(folder, name);
+    fs.writeFileSync(file, values.map((value) => `${JSON.stringify(value)}\n`).join(''));
+    return file;
+  };
+  const points = [{ workers: 1, imagesPerSecond: 300, efficiency: 1 }];
+  const scaling = { bench: 'scaling', config: 'resnet20', devices: 'cpu', points };
+  const step = { bench: 'step', config: 'resnet20', workers: 2, imagesPerSecond: { median: 600, min: 1, max: 700 } };
+  const reduce = { bench: 'all-reduce', bytes: 400, ranks: 2, seconds: { median: 0.001 } };
+  const data = { bench: 'data', config: 'resnet20', imagesPerSecond: 90_000 };
+  const out = path.join(folder, 'report.html');
+  const sources = [
+    runFolder([RUN_EVENT]),
+    write('a.jsonl', [step, 'a line', scaling]),
+    write('b.jsonl', [reduce, data]),
+  ];
+  assert.equal((await writeReport({ sources, out })).runs, 1);
+  const [, text] = /id="data">(.*)<\/script>/.exec(fs.readFileSync(out, 'utf8'))!;
+  const shown = JSON.parse(text!) as { scaling: unknown; benches: unknown };
+  assert.deepEqual([shown.scaling, shown.benches], [[scaling], [step, reduce, data]]);
+  for (const value of [
+    null,
+    { bench: 'scaling', points: [] },
+    { bench: 'step' },
+    { bench: 'all-reduce', seconds: {} },
+  ]) {
+    const file = write('c.jsonl', [value]);
+    const error = await writeReport({ sources: [file], out }).catch((thrown: Error) => thrown);
+    assert.match(
+      (error as Error).message,
+      /c\.jsonl: expected the folder of a run, or what dtrain bench --json printed/,
+    );
+  }
 });
 
 test('names from a run are data on the page, never markup', () => {
   const folder = runFolder([{ ...RUN_EVENT, config: { model: { name: '</script><img src=x>' } } }]);
-  const page = reportPage({ runs: [{ ...readRun(folder), name: '<b>&' }], scaling: [] });
+  const page = reportPage({ runs: [{ ...readRun(folder), name: '<b>&' }], scaling: [], benches: [] });
   assert.equal(page.split('</script>').length, 3, 'two scripts end, ours');
   assert(page.includes('<title>&lt;b>&amp; – dtrain</title>'));
   assert(!page.includes('<img src=x>'));

@@ -298,3 +298,9 @@ test('kills for want of memory are counted where the kernel says so', () => {
   const file = memoryEventsFile();
   assert(file === undefined || memoryKills(file)! >= 0);
 });
+
+test('a host that was waited for in vain is not waited for again: no restart', ALARM, async () => {
+  const ended = await run('missing,done');
+  assert.deepEqual(told(ended), ['DTRAIN_HOST_MISSING', 12, 'cluster: host 0 (a:1) did not come within 600 s.']);
+  assert.deepEqual([ended.pids.length, ended.warned], [1, []]);
+});

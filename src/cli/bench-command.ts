@@ -3,6 +3,7 @@ import { ExitCode } from '../core/errors.js';
 import { PHASES, type PhaseSeconds } from '../core/events.js';
 import { writeFileAtomic } from '../core/files.js';
 import type { AllReduceBench } from '../run/bench-all-reduce.js';
+import type { DataBench, FeedingPath } from '../run/bench-data.js';
 import type { ScalingBench } from '../run/bench-scaling.js';
 import type { StepBench, StepBenchOptions } from '../run/bench-step.js';
 import type { Context } from './context.js';
@@ -66,6 +67,14 @@ export async function benchScalingCommand(flags: Flags, context: Context): Promi
     );
   }
   return low.length > 0 ? ExitCode.internal : ExitCode.ok;
+}
+
+export async function benchDataCommand(flags: Flags, { console, run }: Context): Promise<number> {
+  const devices = flags.devices();
+  const result = await run.benchData({ ...(await stepOptions(flags)), devices, say: (line) => console.say(line) });
+  if (console.isJson) console.json(result);
+  else console.out(dataTable(result));
+  return ExitCode.ok;
 }
 
 async function stepOptions(flags: Flags): Promise<Omit<StepBenchOptions, 'devices' | 'say'>> {
@@ -152,6 +161,25 @@ function scalingTable({ config, devices, precision, points }: ScalingBench): str
     percentText(efficiency),
   ]);
   return `${config}, ${devices}, ${precision}\n${tableText([['workers', 'images/s', 'efficiency'], ...rows])}`;
+}
+
+function dataTable({ config, workers, devices, globalBatch, steps, path, memory, stream }: DataBench): string {
+  const rows: [string, string][] = [
+    ['run', `${config}, ${workers} x ${devices}, batch ${globalBatch}, ${steps} steps`],
+  ];
+  const speeds = ({ imagesPerSecond, training }: FeedingPath) =>
+    `${rateText(imagesPerSecond)} fed, trains at ${rateText(training.imagesPerSecond)}`;
+  rows.push(['memory', memory ? speeds(memory) : 'the set does not fit']);
+  rows.push(['stream', stream ? speeds(stream) : 'the set cannot be streamed']);
+  if (stream) {
+    const { threads, stepsAhead, peakSteps, training } = stream;
+    const { stepsThatWaited, dataWait, waitSeconds } = training;
+    const longest = stepsThatWaited > 0 ? `, ${milliseconds(waitSeconds.max)} at most` : '';
+    rows.push(['ahead', `${threads} ${threads === 1 ? 'thread' : 'threads'}, ${peakSteps} of ${stepsAhead} batches`]);
+    rows.push(['waits', `${stepsThatWaited} of ${steps} steps, ${percentText(dataWait)} of the time${longest}`]);
+  }
+  rows.push(['taken', path]);
+  return tableOf(rows);
 }
 
 function milliseconds(seconds: number): string {

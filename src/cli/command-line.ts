@@ -36,9 +36,6 @@ function withoutValues(words: readonly string[]): string[] {
 /** What usage errors need to know of a command, or of a group of commands. */
 type Usage = Pick<Command, 'name' | 'usage' | 'flags'> & Partial<Pick<Command, 'words'>>;
 
-/** Flags of the contract that a later version brings. */
-const LATER_FLAGS = ['bundle', 'part-size', 'with-node', 'from-bundle'];
-
 class CommandLine {
   exitCode: number = ExitCode.ok;
   readonly #words: readonly string[];
@@ -165,7 +162,6 @@ class CommandLine {
 
   #unknownFlag(name: string): string {
     const flag = this.#typedFlag(name);
-    if (LATER_FLAGS.includes(name)) return `unknown flag ${flag}: not in this version yet.`;
     if (name.includes('.')) return `unknown flag ${flag}: a key of the configuration has no dashes: ${name}=VALUE`;
     const hint = nearestWord(name, [...Object.keys(this.#current.flags), 'help', 'version']);
     return `unknown flag ${flag}${hint === undefined ? '.' : ` (did you mean --${hint}?)`}`;
@@ -178,7 +174,7 @@ function usageText({ usage, describe }: Pick<Command, 'usage' | 'describe'>): st
 
 const GROUPS: Readonly<Record<string, string>> = {
   find: 'tries learning rates, or batches, and names the best',
-  bench: 'times steps, the all-reduce, and numbers of workers',
+  bench: 'times steps, the all-reduce, numbers of workers, and the images on their way',
   config: 'prints the resolved configuration, and what a configuration may hold',
 };
 

@@ -132,6 +132,15 @@ export const COMMANDS: readonly Command[] = [
     run: async (flags, context) => (await import('./bench-command.js')).benchScalingCommand(flags, context),
   },
   {
+    name: 'bench data',
+    words: '[overrides..]',
+    usage:
+      'dtrain bench data --config FILE|NAME [--gpus N | --cpus N] [KEY=VALUE ...] [--steps N] [--warmup N] [--json]',
+    describe: 'times how images reach the steps, from memory and streamed, and how long steps wait for them',
+    flags: stepBenchFlags,
+    run: async (flags, context) => (await import('./bench-command.js')).benchDataCommand(flags, context),
+  },
+  {
     name: 'find lr',
     words: '[overrides..]',
     usage:
@@ -216,18 +225,22 @@ export const COMMANDS: readonly Command[] = [
     name: 'doctor',
     words: '',
     usage: 'dtrain doctor [--json]',
-    describe: 'checks library, devices, memory and data, and says what to do',
+    describe: 'checks library, devices, memory and data, tries ten steps, and says what to do',
     flags: { json },
     run: async (flags, context) => (await import('./setup-command.js')).doctorCommand(flags, context),
   },
   {
     name: 'setup',
     words: '',
-    usage: 'dtrain setup [--cpu | --gpu] [--quiet]',
+    usage: 'dtrain setup [--cpu | --gpu] [--bundle DIR [--part-size SIZE] [--with-node] | --from-bundle DIR] [--quiet]',
     describe: 'installs the TensorFlow library that dtrain needs; safe to repeat',
     flags: {
       cpu: { describe: 'the library for the CPU' },
       gpu: { describe: 'the library for GPUs, with CUDA' },
+      bundle: { value: 'DIR', describe: 'writes all that a machine without a network needs, as parts' },
+      'part-size': { value: 'SIZE', describe: 'no part is larger, such as 60M (1G)' },
+      'with-node': { describe: 'puts this Node into the bundle too' },
+      'from-bundle': { value: 'DIR', describe: 'installs from the parts of a bundle, without a network' },
       quiet,
     },
     run: async (flags, context) => (await import('./setup-command.js')).setupCommand(flags, context),

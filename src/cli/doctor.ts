@@ -1,37 +1,43 @@
 /**
- * `dtrain doctor`: library, devices, memory, data: what works, and what to do about the rest.
+ * `dtrain doctor`: library, devices, memory, data, a trial of ten steps: what works, and what to do about the rest.
  *
- * Idea: facts are gathered here, judged in doctor-checks.ts. The library is tried in a process of its own (doctor-probe.ts).
+ * Idea: facts are gathered in doctor-facts.ts and judged in doctor-checks.ts; here they are put in order, and each line is printed as soon as
+ * it is known. Library and trial run in processes of their own.
  * Changes nothing on the machine but one file that it makes and removes in each folder it looks at.
  */
-import { execFile } from 'node:child_process';
-import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
-import { DtrainError, ExitCode } from '../core/errors.js';
+import { ExitCode } from '../core/errors.js';
 import { cacheFolder } from '../core/home.js';
-import { locateData } from '../data/locate.js';
-import { findChangedFiles, readInstallation } from '../tensorflow/install-manifest.js';
-import { findLibrary, hasNvidiaDriver } from '../tensorflow/library-search.js';
 import type { Context } from './context.js';
 import {
   type Check,
   cacheCheck,
   coresCheck,
-  type DataFacts,
+  cudaChecks,
   dataCheck,
   devicesCheck,
-  type FolderFacts,
-  type LibraryFacts,
+  glibcCheck,
   libraryCheck,
   memoryCheck,
   nodeCheck,
+  npmCheck,
   platformCheck,
   runsCheck,
+  sharedCheck,
+  trialCheck,
 } from './doctor-checks.js';
-import type { ProbeReport } from './doctor-probe.js';
+import {
+  coresFacts,
+  dataFacts,
+  driverVersion,
+  folderFacts,
+  glibcVersion,
+  libraryFacts,
+  memoryBytes,
+  npmVersion,
+  sharedFacts,
+  trialFacts,
+} from './doctor-facts.js';
 
 /** The part of a command's context that it needs. */
 export interface DoctorContext {
@@ -41,8 +47,9 @@ export interface DoctorContext {
 
 /** Prints one line a check (under --json one object a line); the exit code is 4 if dtrain cannot train here, else 0. */
 export async function doctor({ console, env }: DoctorContext): Promise<number> {
-  const checks = await examine(env);
-  for (const check of checks) {
+  const checks: Check[] = [];
+  for await (const check of examine(env)) {
+    checks.push(check);
     if (console.isJson) console.json(check);
     else console.out(checkText(check));
   }
@@ -51,84 +58,29 @@ export async function doctor({ console, env }: DoctorContext): Promise<number> {
   return count('fail') > 0 ? ExitCode.environment : ExitCode.ok;
 }
 
-async function examine(env: NodeJS.ProcessEnv): Promise<readonly Check[]> {
-  const cache = cacheFolder(env);
+async function* examine(env: NodeJS.ProcessEnv): AsyncGenerator<Check> {
+  yield nodeCheck(process.versions.node);
+  yield npmCheck(await npmVersion(env));
+  yield platformCheck(process.platform, process.arch);
+  yield glibcCheck(glibcVersion());
   const library = await libraryFacts(env);
+  const { probe } = library;
+  yield libraryCheck(library);
+  if (typeof probe !== 'string') {
+    yield devicesCheck(probe, driverVersion());
+    yield* cudaChecks(probe, library.hasDriver);
+  }
+  const cores = coresFacts();
+  yield coresCheck(cores);
   const memory = memoryBytes();
-  return [
-    nodeCheck(process.versions.node),
-    platformCheck(process.platform, process.arch),
-    libraryCheck(library),
-    ...(typeof library.probe === 'string' ? [] : [devicesCheck(library.probe, library.hasDriver)]),
-    coresCheck(os.availableParallelism(), os.cpus().length),
-    memoryCheck(memory.available, memory.total),
-    dataCheck(dataFacts(cache, env)),
-    cacheCheck(folderFacts(cache)),
-    runsCheck(folderFacts(path.resolve('runs'))),
-  ];
-}
-
-async function libraryFacts(env: NodeJS.ProcessEnv): Promise<LibraryFacts> {
-  const hasDriver = hasNvidiaDriver();
-  try {
-    const library = findLibrary(env);
-    const manifest = readInstallation(library.source);
-    const changed = manifest === null ? [] : await findChangedFiles(library.source, manifest);
-    const probe = changed.length > 0 ? 'not tried' : await probeLibrary(env);
-    return { library, changed, probe, hasDriver };
-  } catch (error) {
-    if (!(error instanceof DtrainError)) throw error;
-    return { library: error.message, changed: [], probe: 'not tried', hasDriver };
-  }
-}
-
-const PROBE_MILLISECONDS = 30_000;
-
-/** What the library shows in a process of its own, or why it shows nothing. */
-async function probeLibrary(env: NodeJS.ProcessEnv): Promise<ProbeReport | string> {
-  const entry = fileURLToPath(new URL('./doctor-probe.js', import.meta.url));
-  const options = { env, timeout: PROBE_MILLISECONDS, killSignal: 'SIGKILL' } as const;
-  try {
-    const { stdout } = await promisify(execFile)(process.execPath, [entry], options);
-    return JSON.parse(stdout) as ProbeReport;
-  } catch (error) {
-    const { killed, signal, stderr } = error as { killed?: boolean; signal?: string; stderr?: string };
-    if (killed) return `did not answer within ${PROBE_MILLISECONDS / 1000} s`;
-    if (signal) return `ended by ${signal}`;
-    return /^.*Error: (.*)$/m.exec(stderr ?? '')?.[1] ?? (error as Error).message;
-  }
-}
-
-/** Of the machine, or of the container where that has a limit. */
-function memoryBytes(): { available: number; total: number } {
-  const limit = process.constrainedMemory();
-  const total = limit > 0 ? Math.min(limit, os.totalmem()) : os.totalmem();
-  return { available: Math.min(process.availableMemory(), total), total };
-}
-
-function dataFacts(cache: string, env: NodeJS.ProcessEnv): DataFacts {
-  try {
-    const source = locateData({ name: 'cifar10', path: null }, cache, env);
-    return { source: 'path' in source ? source : null };
-  } catch (error) {
-    if (!(error instanceof DtrainError)) throw error;
-    return { source: error.message };
-  }
-}
-
-/** Of `folder`, or of the nearest folder above it that exists. */
-function folderFacts(folder: string): FolderFacts {
-  let existing = folder;
-  while (!fs.existsSync(existing)) existing = path.dirname(existing);
-  try {
-    const file = path.join(existing, `.dtrain-doctor-${process.pid}`);
-    fs.writeFileSync(file, '');
-    fs.rmSync(file);
-    const { bavail, bsize } = fs.statfsSync(existing);
-    return { folder, freeBytes: bavail * bsize };
-  } catch {
-    return { folder, freeBytes: null };
-  }
+  yield memoryCheck(memory.available, memory.total);
+  yield sharedCheck(sharedFacts());
+  const cache = cacheFolder(env);
+  yield dataCheck(dataFacts(cache, env));
+  yield cacheCheck(folderFacts(cache));
+  yield runsCheck(folderFacts(path.resolve('runs')));
+  if (typeof probe !== 'string' && probe.faulty.length === 0)
+    yield trialCheck(await trialFacts(probe, cores.available, env));
 }
 
 /** `ok    cores     2`, and the cure on a line of its own. */

@@ -77,6 +77,21 @@ export class Flags {
     return value;
   }
 
+  /** Bytes: `60M` is 60,000,000. `least` is in bytes. */
+  size(name: string, fallback: number, least: number): number {
+    const text = this.text(name);
+    if (text === undefined) return fallback;
+    const [, digits, unit] = /^([0-9]{1,12}(?:\.[0-9]{1,3})?)(K|M|G)B?$/i.exec(text) ?? [];
+    const bytes = Math.floor(
+      Number(digits) * { K: 1e3, M: 1e6, G: 1e9 }[(unit ?? 'M').toUpperCase() as 'K' | 'M' | 'G'],
+    );
+    if (!(bytes >= least))
+      this.fail(
+        `--${name}: expected a size of at least ${least / 1e6}M, such as 60M or 1G, got ${JSON.stringify(text)}.`,
+      );
+    return bytes;
+  }
+
   /** A number from 0 to 1. */
   fraction(name: string): number | undefined {
     const text = this.text(name);

@@ -6,6 +6,7 @@
  */
 import type { TrainEvent } from '../core/events.js';
 import type { benchAllReduce } from '../run/bench-all-reduce.js';
+import type { benchData } from '../run/bench-data.js';
 import type { benchScaling } from '../run/bench-scaling.js';
 import type { benchStep } from '../run/bench-step.js';
 import type { describeModels } from '../run/describe-models.js';
@@ -33,6 +34,7 @@ export interface RunLayer {
   readonly benchStep: typeof benchStep;
   readonly benchAllReduce: typeof benchAllReduce;
   readonly benchScaling: typeof benchScaling;
+  readonly benchData: typeof benchData;
   readonly findLearningRate: typeof findLearningRate;
   readonly findBatch: typeof findBatch;
   readonly openMetrics: typeof MetricsServer.open;
@@ -62,6 +64,7 @@ export const runLayer: RunLayer = {
   },
   benchAllReduce: async (options) => (await import('../run/bench-all-reduce.js')).benchAllReduce(options),
   benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
+  benchData: async (options) => (await import('../run/bench-data.js')).benchData(options),
   findLearningRate: async (options) => (await import('../run/find-learning-rate.js')).findLearningRate(options),
   findBatch: async (options) => (await import('../run/find-batch.js')).findBatch(options),
   openMetrics: async (...args) => (await import('../run/metrics-server.js')).MetricsServer.open(...args),

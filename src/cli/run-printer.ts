@@ -141,11 +141,18 @@ export class RunPrinter {
     const effort = `${work}, ${durationText(wallSeconds)}, ${rateText(imagesPerSecond)}`;
     const isNarrow = this.#console.isLive && accuracy.length + effort.length + 2 >= this.#console.columns;
     this.#console.out(`${accuracy};${isNarrow ? '\n' : ' '}${effort}`);
-    this.#console.out(`run: ${this.#runDir}`);
-    this.#console.out(`report: ${this.#runDir}/report.html`);
-    this.#console.out(`next: dtrain eval ${this.#runDir}`);
-    this.#console.out(`      dtrain predict ${this.#runDir} IMAGE...`);
-    this.#console.out(`      dtrain export ${this.#runDir} --format onnx --out ${modelName(this.#config.model)}.onnx`);
+    const folder = this.#runDir;
+    const kinds = bestTestAccuracy === null ? 'last' : 'last, best';
+    const rows = [
+      ['run', folder],
+      ['report', `${folder}/report.html`],
+      ['checkpoints', `${folder}/checkpoints (${kinds})`],
+      ['TensorBoard', `tensorboard --logdir ${folder}`],
+      ['next', `dtrain eval ${folder}`],
+      ['', `dtrain predict ${folder} IMAGE...`],
+      ['', `dtrain export ${folder} --format onnx --out ${modelName(this.#config.model)}.onnx`],
+    ] as const;
+    for (const [name, text] of rows) this.#console.out(`  ${name.padEnd(13)}${text}`);
   }
 
   /** As much as fits in `columns`, the most wanted first; the rest of the line becomes a bar. */

@@ -15,6 +15,8 @@ export type AskHost = (rank: number, seconds: number) => Promise<PeerHealth>;
 export interface HealthSettings {
   /** Between two rounds. */
   readonly everySeconds: number;
+  /** The same, until all have come: so that one is seen that comes, finds a mistake of its own, and leaves (host-link.ts waits for it). */
+  readonly meetingSeconds: number;
   /** How long one answer may take. */
   readonly answerSeconds: number;
   /** Answers that may fail in a row, the last of which is the end. */
@@ -24,7 +26,13 @@ export interface HealthSettings {
 }
 
 /** Silent: 5 + 3 × 5 s at the most; dead: 5 + 2 × 1 s. */
-export const HEALTH: HealthSettings = { everySeconds: 5, answerSeconds: 5, tries: 3, retrySeconds: 1 };
+export const HEALTH: HealthSettings = {
+  everySeconds: 5,
+  meetingSeconds: 1,
+  answerSeconds: 5,
+  tries: 3,
+  retrySeconds: 1,
+};
 
 /** TF_Codes of an answer. */
 const WELL = 0;
@@ -63,7 +71,8 @@ export class HealthWatch implements Disposable {
 
   async #watch(others: readonly { host: number; address: string }[]): Promise<DtrainError | undefined> {
     while (!this.#ended) {
-      await delay(this.#settings.everySeconds * 1000, undefined, { ref: false });
+      const { everySeconds, meetingSeconds } = this.#settings;
+      await delay((this.#allCame ? everySeconds : meetingSeconds) * 1000, undefined, { ref: false });
       for (const { host, address } of this.#ended ? [] : others) {
         const reason = await this.#reasonOfLoss(host);
         if (reason !== undefined && !this.#ended) return hostLost(host, address, reason);

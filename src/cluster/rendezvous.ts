@@ -1,4 +1,4 @@
-/** The comparison of what hosts brought to their meeting: version, data, workers, configuration. Pure. */
+/** The comparison of what hosts brought to their meeting: version, data, workers, configuration; or why one cannot take part. Pure. */
 import { DtrainError, ExitCode } from '../core/errors.js';
 
 /** What all hosts must have alike, and what host 0 decides for all. Plain JSON. */
@@ -47,4 +47,35 @@ function differencesOf(first: HostFacts, host: HostFacts, name: string): string[
     ...differ('data', first.data.slice(0, 12), host.data.slice(0, 12)),
     ...keys.flatMap((key) => differ(key, first.config[key] ?? 'unknown', host.config[key] ?? 'unknown')),
   ];
+}
+
+/** Why a host cannot take part. Plain JSON. */
+export interface HostFailure {
+  readonly exitCode: number;
+  readonly message: string;
+}
+
+/** Failures that its supervisor mends by a new start, or that somebody asked for: the others wait for that host, or lose it. */
+const PASSING: readonly ExitCode[] = [
+  ExitCode.workerFailed,
+  ExitCode.hang,
+  ExitCode.hostLost,
+  ExitCode.nativeAbort,
+  ExitCode.stopped,
+];
+const MAX_MESSAGE = 2000;
+
+/** Of the error that ends a host before the hosts have met; undefined where it may still come. */
+export function failureOf(error: unknown): HostFailure | undefined {
+  const exitCode = error instanceof DtrainError ? error.exitCode : ExitCode.internal;
+  if (PASSING.includes(exitCode)) return undefined;
+  return { exitCode, message: (error as Error).message.slice(0, MAX_MESSAGE) };
+}
+
+/** On the others (exit 12). */
+export function hostFailed(host: number, address: string, { exitCode, message }: HostFailure): DtrainError {
+  const text =
+    `cluster: host ${host} (${address}) cannot take part and ended with exit code ${exitCode}:\n  ${message.replaceAll('\n', '\n  ')}\n` +
+    'Mend that there, then start all hosts again.';
+  return new DtrainError('DTRAIN_HOST_FAILED', ExitCode.hostLost, text);
 }

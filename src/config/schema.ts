@@ -218,6 +218,12 @@ export const runConfigSchema = section('A run of dtrain.', {
         'Shorter side of the scaled image before the centre is cut out, at least data.size. Null: data.size.',
         { unit: 'pixels' },
       ),
+      memoryBytes: key(
+        orNull(integer(0, 1_000_000_000_000_000)),
+        null,
+        'Decoded images that may be in memory. A set of JPEG or PNG files that takes more is streamed: decoded anew in every epoch, ahead of the steps, by threads of their own. 0: always streamed. Null: half of the free memory, and 4 GiB for each of training and test images.',
+        { unit: 'bytes' },
+      ),
       shuffle: key(flag, true, 'A new order in every epoch, drawn from train.seed. False: the order of the files.'),
       augment: part(
         section('Random changes to the training images, drawn from train.seed, the epoch and the image.', {
@@ -449,6 +455,12 @@ export const runConfigSchema = section('A run of dtrain.', {
         flag,
         false,
         "True: only the hosts of the run reach each other's ports. TensorFlow's port has no authentication, so several hosts are refused without this.",
+      ),
+      waitSeconds: key(
+        integer(1, 86_400),
+        600,
+        'At the start this host waits so long for the others, which may still copy their image or read their data; then it ends with exit code 12.',
+        { unit: 'seconds' },
       ),
     }),
   ),

@@ -42,6 +42,8 @@ export interface StepEvent {
   readonly imagesPerSecond: number;
   /** Medians over the steps since the last such event, of the slowest rank. */
   readonly seconds: PhaseSeconds;
+  /** Share of the time in which the slowest rank waited for images (within `feed`); only where they are streamed. */
+  readonly dataWait?: number;
 }
 
 export interface EvaluationEvent {

@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { dataError, digits, firstLine } from './data-error.js';
+import { readImageFile } from './encoded-files.js';
 import type { TreeFile } from './image-tree.js';
 
 const COLUMNS = ['path', 'label', 'split'] as const;
@@ -36,7 +37,7 @@ export function listCsv(file: string): TreeFile[] {
     if (!stats?.isFile()) {
       throw dataError('DTRAIN_DATA_PATH', `${where}: ${place}: expected an image, got nothing there. Check the path.`);
     }
-    const image = { name: place, read: () => fs.readFileSync(place) };
+    const image = { name: place, read: () => readImageFile(place) };
     const stamp = `${place} ${label} ${split} ${stats.size} ${stats.mtimeMs}`;
     return [{ split, className: label, fileName: relative, image, stamp } satisfies TreeFile];
   });

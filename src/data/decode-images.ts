@@ -24,6 +24,27 @@ export interface ImageSize {
   readonly width: number;
 }
 
+/** How images of different sizes become squares of one. */
+export interface Scaling {
+  /** Pixels of a side. */
+  readonly size: number;
+  /** Pixels of the shorter side before the centre is cut out; null: as few as cover the square. */
+  readonly resize: number | null;
+}
+
+/** Decodes `images` into `into` (NHWC, exactly filled), scaled or all of `size`. Throws as decodeScaledImages and decodeImages do. */
+export function decodePixels(
+  images: readonly EncodedImage[],
+  size: ImageSize,
+  scaling: Scaling | null,
+  into: Uint8Array,
+  progress: (done: number) => void = () => {},
+): Promise<void> {
+  return scaling
+    ? decodeScaledImages(images, size, scaling.resize, into, progress)
+    : decodeImages(images, size, into, progress);
+}
+
 /** The size of an image, from its header. */
 export function imageSize(image: EncodedImage): ImageSize {
   const { height, width } = readImageHeader(image.name, image.read());
@@ -86,7 +107,7 @@ export async function decodeScaled(
 }
 
 /** Decodes images of any sizes into `into` (NHWC, exactly filled), each as decodeScaled does; calls `progress` with the number done so far. */
-export async function decodeScaledImages(
+async function decodeScaledImages(
   images: readonly EncodedImage[],
   size: ImageSize,
   resize: number | null,
@@ -113,8 +134,8 @@ function scaleFor({ height, width }: ImageSize, size: ImageSize, resize: number 
   return Math.max(size.height / height, size.width / width);
 }
 
-/** sharp works on libuv's pool, which has four threads. */
-const CALLS_IN_FLIGHT = Math.min(4, os.availableParallelism());
+/** sharp works on libuv's pool; calls beyond its threads wait there. */
+const CALLS_IN_FLIGHT = Math.min(16, os.availableParallelism());
 
 /** At most so many images, and so many decoded bytes, in one call. */
 const STACK_IMAGES = 256;

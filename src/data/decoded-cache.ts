@@ -11,16 +11,24 @@ import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { DtrainError } from '../core/errors.js';
-import type { Normalization } from '../core/events.js';
 import { digits } from './data-error.js';
-import { allocateImageSet, type DecodedSet, extentOf, type ImageSetExtent, outlineOf, sectionsOf } from './data-set.js';
+import {
+  allocateImageSet,
+  type DecodedSet,
+  extentOf,
+  type Measured,
+  outlineOf,
+  pixelBytes,
+  type SetOutline,
+  sectionsOf,
+} from './data-set.js';
 import { TemporaryFile } from './temporary-file.js';
 
 /** A decoded set with what was measured on it. */
-export interface CachedSet extends DecodedSet {
-  readonly normalization: Normalization;
-  readonly fingerprint: string;
-}
+export interface CachedSet extends DecodedSet, Measured {}
+
+/** The same without the pixels: all that is kept of a set that is streamed. */
+export interface CachedFacts extends SetOutline, Measured {}
 
 const MAGIC = Buffer.from('dtrain\0\x01', 'latin1');
 const LENGTH_BYTES = 4;
@@ -29,13 +37,8 @@ const PREFIX_BYTES = MAGIC.length + LENGTH_BYTES + DIGEST_BYTES;
 /** Class names take most of it. */
 const MAX_HEADER_BYTES = 2 ** 24;
 
-interface Header {
+interface Header extends CachedFacts {
   readonly identity: string;
-  readonly classes: readonly string[];
-  readonly train: ImageSetExtent;
-  readonly test: ImageSetExtent;
-  readonly normalization: Normalization;
-  readonly fingerprint: string;
 }
 
 /** One file for each source path; what the source looks like now is in the file. */
@@ -54,6 +57,27 @@ export function readCachedSet(file: string, identity: string, say: (line: string
     if (error instanceof DtrainError) throw error;
     say(`${file}: the cached data set is damaged (${(error as Error).message}); it is made again`);
     return undefined;
+  }
+}
+
+/** Beside the decoded set, or in its place: a file that ends with the JSON. */
+export function factsFileOf(cacheFile: string): string {
+  return cacheFile.replace(/\.bin$/, '.facts');
+}
+
+/** What `file`, with or without pixels, says of the set; undefined where it is missing, damaged or of another source. */
+export function readCachedFacts(file: string, identity: string): CachedFacts | undefined {
+  if (!fs.existsSync(file)) return undefined;
+  try {
+    const descriptor = fs.openSync(file, 'r');
+    try {
+      const { header } = readHeader(descriptor);
+      return header.identity === identity ? header : undefined;
+    } finally {
+      fs.closeSync(descriptor);
+    }
+  } catch {
+    return undefined; // who needs it reads the source again
   }
 }
 
@@ -96,8 +120,8 @@ function digestOf(bytes: Uint8Array): Buffer {
   return createHash('sha256').update(bytes).digest();
 }
 
-function setBytes({ count, height, width }: ImageSetExtent): number {
-  return count * height * width * 3 + count * 4;
+function setBytes(extent: SetOutline['train']): number {
+  return pixelBytes(extent) + extent.count * 4;
 }
 
 /** Small enough to be still in the processor's cache when it is hashed. */
@@ -121,13 +145,35 @@ function readFully(descriptor: number, into: Uint8Array, position: number): void
 
 /** Throws DTRAIN_STORAGE when the disk does not take it. */
 export function writeCachedSet(file: string, identity: string, set: CachedSet): void {
-  const { classes, normalization, fingerprint } = set;
-  const extents = { train: extentOf(set.train), test: extentOf(set.test) };
+  write(file, [...headerOf(identity, set), ...sectionsOf(set)]);
+}
+
+/** Throws DTRAIN_STORAGE when the disk does not take it. */
+export function writeCachedFacts(file: string, identity: string, facts: CachedFacts): void {
+  write(file, headerOf(identity, facts));
+}
+
+/** A cache that cannot be written costs time in the next run and nothing else. */
+export function keepCached(say: (line: string) => void, write: () => void): void {
+  try {
+    write();
+  } catch (error) {
+    if (!(error instanceof DtrainError)) throw error;
+    say(`the decoded data set is not kept: ${error.message}`);
+  }
+}
+
+function headerOf(identity: string, { classes, train, test, normalization, fingerprint }: CachedFacts): Uint8Array[] {
+  const extents = { train: extentOf(train), test: extentOf(test) };
   const header: Header = { identity, classes, ...extents, normalization, fingerprint };
   const json = Buffer.from(JSON.stringify(header));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(json.length);
+  return [MAGIC, length, digestOf(json), json];
+}
+
+function write(file: string, parts: readonly Uint8Array[]): void {
   using temporary = new TemporaryFile(file);
-  for (const part of [MAGIC, length, digestOf(json), json, ...sectionsOf(set)]) temporary.write(part);
+  for (const part of parts) temporary.write(part);
   temporary.commit();
 }

@@ -8,8 +8,9 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { nowSeconds } from '../core/clock.js';
 import { dataError, digits, firstLine } from './data-error.js';
-import { allocateImageSet, type DecodedSet, type ImageSet } from './data-set.js';
-import type { EncodedImage } from './decode-images.js';
+import { allocateImageSet, type DecodedSet, type ImageSet, type ImageSplit } from './data-set.js';
+import type { EncodedImage, ImageSize, Scaling } from './decode-images.js';
+import { readImageFile } from './encoded-files.js';
 
 export interface TreeEntry {
   readonly split: Split;
@@ -76,14 +77,6 @@ function entriesOf(folder: string): { name: string; isFolder: boolean }[] {
   return fs.readdirSync(folder).map((name) => ({ name, isFolder: fs.statSync(path.join(folder, name)).isDirectory() }));
 }
 
-function readImageFile(file: string): Uint8Array {
-  try {
-    return fs.readFileSync(file);
-  } catch (cause) {
-    throw dataError('DTRAIN_DATA_PATH', `${file}: cannot be read (${firstLine(cause)}). Replace or remove it.`, cause);
-  }
-}
-
 /** The entries in order, with their classes; what decoding needs. */
 export interface ImageTree {
   readonly classes: readonly string[];
@@ -133,12 +126,24 @@ function classesOf(entries: readonly TreeEntry[]): Set<string> {
   return new Set(entries.map(({ className }) => className));
 }
 
-/** How images of different sizes become squares of one. */
-export interface Scaling {
-  /** Pixels of a side. */
-  readonly size: number;
-  /** Pixels of the shorter side before the centre is cut out; null: as few as cover the square. */
-  readonly resize: number | null;
+/** The size of all images of a tree, decoded: that of the first one where they are not scaled. */
+export async function sizeOfTree({ train }: ImageTree, scaling: Scaling | null): Promise<ImageSize> {
+  if (scaling) return { height: scaling.size, width: scaling.size };
+  // sharp loads native code: only where pixels are decoded, not where they come from the cache.
+  const { imageSize } = await import('./decode-images.js');
+  return imageSize(train[0]!.image);
+}
+
+/** The class index of each entry, into `labels`. */
+export function fillLabels(
+  { classes }: ImageTree,
+  entries: readonly TreeEntry[],
+  { labels }: Pick<ImageSplit, 'labels'>,
+): void {
+  const indexOf = new Map(classes.map((className, index) => [className, index]));
+  entries.forEach(({ className }, index) => {
+    labels[index] = indexOf.get(className)!;
+  });
 }
 
 /** Decodes a tree; `say` gets a line now and then, by the clock `now`. */
@@ -149,21 +154,15 @@ export async function decodeTree(
   scaling: Scaling | null = null,
   now = nowSeconds,
 ): Promise<DecodedSet> {
-  // sharp loads native code: only where pixels are decoded, not where they come from the cache.
-  const { decodeImages, decodeScaledImages, imageSize } = await import('./decode-images.js');
-  const size = scaling ? { height: scaling.size, width: scaling.size } : imageSize(tree.train[0]!.image);
+  const { decodePixels } = await import('./decode-images.js');
+  const size = await sizeOfTree(tree, scaling);
   const total = tree.train.length + tree.test.length;
   const progress = sayNowAndThen((done) => say(`${where}: ${digits(done)} of ${digits(total)} images decoded`), now);
-  const indexOf = new Map(tree.classes.map((className, index) => [className, index]));
   const decodeSplit = async (entries: readonly TreeEntry[], before: number): Promise<ImageSet> => {
     const set = allocateImageSet({ count: entries.length, ...size });
-    entries.forEach(({ className }, index) => {
-      set.labels[index] = indexOf.get(className)!;
-    });
+    fillLabels(tree, entries, set);
     const images = entries.map(({ image }) => image);
-    const told = (done: number) => progress(before + done);
-    if (scaling) await decodeScaledImages(images, size, scaling.resize, set.imagesNHWC, told);
-    else await decodeImages(images, size, set.imagesNHWC, told);
+    await decodePixels(images, size, scaling, set.imagesNHWC, (done) => progress(before + done));
     return set;
   };
   const train = await decodeSplit(tree.train, 0);
@@ -174,7 +173,7 @@ export async function decodeTree(
 const SECONDS_BETWEEN_LINES = 5;
 
 /** `line`, called at most once in five seconds, not in the first five. */
-function sayNowAndThen(line: (done: number) => void, now: () => number): (done: number) => void {
+export function sayNowAndThen(line: (done: number) => void, now: () => number): (done: number) => void {
   let last = now();
   return (done) => {
     if (now() - last < SECONDS_BETWEEN_LINES) return;

@@ -1,5 +1,5 @@
 /**
- * From a place to a decoded set: one function for each kind of place, and what tells that a place has changed.
+ * From a place to what it holds: one function for each kind of place, and what tells that a place has changed.
  * Must stay true: the identity covers every file that is read.
  */
 import { createHash } from 'node:crypto';
@@ -12,15 +12,7 @@ import { CIFAR100_FILES, readCifar100 } from './cifar100.js';
 import { listCsv } from './csv-list.js';
 import { dataError, firstLine } from './data-error.js';
 import type { DecodedSet } from './data-set.js';
-import {
-  arrangeTree,
-  decodeTree,
-  listTree,
-  parseTreePath,
-  type Scaling,
-  type TreeEntry,
-  type TreeFile,
-} from './image-tree.js';
+import { arrangeTree, type ImageTree, listTree, parseTreePath, type TreeEntry, type TreeFile } from './image-tree.js';
 import type { DataSource } from './locate.js';
 import { parquetFiles } from './parquet-files.js';
 
@@ -28,6 +20,13 @@ import { parquetFiles } from './parquet-files.js';
 export function identityOf({ kind, path: place }: DataSource): string {
   const stamps = isListed(kind) ? listed(kind, place).map(({ stamp }) => stamp) : filesOf(kind, place).map(stampOf);
   return createHash('sha256').update(stamps.join('\n')).digest('hex');
+}
+
+/** Throws DTRAIN_DATA_CORRUPT where `source` is not what it was when it had this identity. */
+export function checkAtRest(source: DataSource, identity: string): void {
+  if (identityOf(source) === identity) return;
+  const got = 'one changed while they were read';
+  throw dataError('DTRAIN_DATA_CORRUPT', `${source.path}: expected files at rest, ${got}. Run dtrain again.`);
 }
 
 type ListedKind = 'tree' | 'csv';
@@ -51,55 +50,47 @@ function stampOf(file: string): string {
   return `${path.resolve(file)} ${stats?.size} ${stats?.mtimeMs}`;
 }
 
-/** Reads and decodes all of `source`. Throws data errors. */
-export function readSource(
-  source: DataSource,
-  say: (line: string) => void,
-  scaling: Scaling | null = null,
-): Promise<DecodedSet> {
+/** Pixels, or images that are still encoded: in files of their own, or all of them in memory. */
+export type SourceContent = { readonly set: DecodedSet } | { readonly tree: ImageTree; readonly isOnDisk: boolean };
+
+/** Reads `source`, but not the files of a folder or a list. Throws data errors. */
+export async function readSource(source: DataSource): Promise<SourceContent> {
   switch (source.kind) {
     case 'official-folder':
-      return Promise.resolve(readCifar10Folder(source.path, source.cure));
+      return { set: readCifar10Folder(source.path, source.cure) };
     case 'cifar100-folder':
-      return Promise.resolve(readCifar100(readFrom(source), source.path, source.cure));
+      return { set: readCifar100(readFrom(source), source.path, source.cure) };
     case 'tree':
     case 'csv':
-      return decodeTree(source.path, arrangeTree(source.path, listed(source.kind, source.path)), say, scaling);
+      return { tree: arrangeTree(source.path, listed(source.kind, source.path)), isOnDisk: true };
     case 'parquet':
-      return decodeParquet(source.path, say, scaling);
+      return { tree: await readParquetTree(source.path), isOnDisk: false };
     case 'archive':
-      return readArchived(source, say, scaling);
+      return readArchived(source);
     default:
       return source.kind satisfies never;
   }
 }
 
 /** hyparquet is loaded only where such files are read. */
-async function decodeParquet(
-  folder: string,
-  say: (line: string) => void,
-  scaling: Scaling | null,
-): Promise<DecodedSet> {
+async function readParquetTree(folder: string): Promise<ImageTree> {
   const { readParquet } = await import('./parquet.js');
-  return decodeTree(folder, await readParquet(folder), say, scaling);
+  return readParquet(folder);
 }
 
 /** The members say what an archive holds: official files if there is one, else a tree. What reads it is loaded only then. */
-async function readArchived(
-  { path: file, cure }: DataSource,
-  say: (line: string) => void,
-  scaling: Scaling | null,
-): Promise<DecodedSet> {
+async function readArchived({ path: file, cure }: DataSource): Promise<SourceContent> {
   const { readArchive } = await import('./archive.js');
   const members = await readArchive(file, (member, bytes) => isWanted(file, member, bytes, cure), cure);
   const official = members.filter(({ path: member }) => isOfficialFile(member));
-  if (official.length > 0) return readCifar10((name) => officialBytes(file, official, name, cure), file, cure);
+  const bytesIn = (among: readonly ArchiveMember[]) => (name: string) => officialBytes(file, among, name, cure);
+  if (official.length > 0) return { set: readCifar10(bytesIn(official), file, cure) };
   if (members.some(({ path: member }) => PYTHON_BATCH.test(member)))
-    return readCifar10Python((name) => officialBytes(file, members, name, cure), file, cure);
+    return { set: readCifar10Python(bytesIn(members), file, cure) };
   if (members.some(({ path: member }) => isCifar100File(member)))
-    return readCifar100((name) => officialBytes(file, members, name, cure), file, cure);
+    return { set: readCifar100(bytesIn(members), file, cure) };
   const entries = members.map((member) => treeEntryOf(file, member));
-  return decodeTree(file, arrangeTree(file, entries), say, scaling);
+  return { tree: arrangeTree(file, entries), isOnDisk: false };
 }
 
 const PYTHON_BATCH = /(^|\/)cifar-10-batches-py\/(data_batch_\d|test_batch)$/;

@@ -11,6 +11,7 @@ import type { RunRecord } from './read-run.js';
 export interface ScalingRecord {
   readonly config: string;
   readonly devices: string;
+  readonly precision?: string;
   readonly points: readonly {
     readonly workers: number;
     readonly imagesPerSecond: number;
@@ -18,9 +19,15 @@ export interface ScalingRecord {
   }[];
 }
 
+/** What `bench step`, `bench data` or `bench all-reduce` prints under `--json`: shown as it is, in a table. */
+export interface BenchRecord {
+  readonly bench: string;
+}
+
 export interface ReportData {
   readonly runs: readonly RunRecord[];
   readonly scaling: readonly ScalingRecord[];
+  readonly benches: readonly BenchRecord[];
 }
 
 /** `isLive`: the page asks for `data.json` beside it every two seconds. */

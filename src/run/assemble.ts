@@ -10,10 +10,11 @@ import { type ArenaSpec, createArena } from '../collective/gradient-arena.js';
 import { poisonGroup } from '../collective/progress.js';
 import { type BatchPlan, deriveBatch, fittingWorkers } from '../config/derive.js';
 import type { RunConfig } from '../config/schema.js';
-import { DtrainError, ExitCode } from '../core/errors.js';
+import { DtrainError, ExitCode, internalError } from '../core/errors.js';
 import { cacheFolder } from '../core/home.js';
 import type { AugmentationOptions } from '../data/augmentation.js';
-import type { DataSet, ImageSet } from '../data/data-set.js';
+import { type AnyDataSet, type DataSet, type ImageSetExtent, isStreamed } from '../data/data-set.js';
+import { ImageStream } from '../data/image-stream.js';
 import { loadDataSet } from '../data/load-data-set.js';
 import { localShards } from '../data/shard.js';
 import { startEngine } from '../graph/engine.js';
@@ -27,12 +28,12 @@ import { hostRowsOf } from '../train/host-reduce.js';
 import { allocateState } from '../train/replica-state.js';
 import type { RowLayout } from '../train/row-layout.js';
 import { writeFirstWeights } from '../train/state-transfer.js';
-import { type RecordedProgram, recordProgram } from '../train/step-program.js';
+import { type ProgramOptions, type RecordedProgram, recordProgram } from '../train/step-program.js';
 import { configuredModel } from './configured-model.js';
 import { availableCores, type DeviceRequest, openDevices, type RunDevices } from './devices.js';
 import { parseFault } from './fault.js';
 import { hostFacts } from './host-facts.js';
-import { abortHosts, HostLink } from './host-link.js';
+import { HostLink } from './host-link.js';
 import type { Preparation } from './protocol.js';
 import { type PoolCallbacks, RankPool } from './rank-pool.js';
 import { limitsOf } from './watchdog.js';
@@ -81,7 +82,7 @@ export interface ResumedParts {
   readonly shards: number;
   readonly threadsPerWorker: number;
   checkWorkers(workers: number): void;
-  checkData(data: DataSet): void;
+  checkData(data: AnyDataSet): void;
   readState(state: Float32Array, layout: RowLayout, model: Model): void;
 }
 
@@ -90,7 +91,9 @@ export interface Assembly {
   readonly config: RunConfig;
   readonly devices: RunDevices;
   readonly batch: BatchPlan;
-  readonly data: DataSet;
+  readonly data: AnyDataSet;
+  /** Null where the data set is in memory. */
+  readonly stream: ImageStream | null;
   readonly model: Model;
   readonly recorded: RecordedProgram;
   readonly arena: ArenaSpec;
@@ -103,6 +106,8 @@ export interface Assembly {
   readonly start: RunStart | undefined;
   /** Lines for people. */
   readonly say: (line: string) => void;
+  /** Ends all threads. */
+  close(): Promise<void>;
 }
 
 /** The generated set is twelve times smaller than CIFAR-10: more passes, fewer steps. */
@@ -111,28 +116,51 @@ const SYNTHETIC_EPOCHS = 8;
 const EVALUATION_BATCH = 250;
 
 export async function assemble(options: AssembleOptions): Promise<Assembly> {
-  const { resumed, hosts: group } = options;
-  const numHosts = group?.addresses.length ?? 1;
-  const planned = resumed ? withShards(options.config, resumed) : options.config;
-  const devices = openDevices({
+  const planned = options.resumed ? withShards(options.config, options.resumed) : options.config;
+  const devices = openPlanned(planned, options);
+  const hosts = linkOf(devices, options);
+  try {
+    return await assembleOn(devices, planned, options, hosts);
+  } catch (error) {
+    await hosts?.abort(error);
+    throw error;
+  }
+}
+
+/** Where this host of several fails before it assembles anything: opens its port for as long as it takes to tell the others why. */
+export async function tellHosts(options: AssembleOptions, error: unknown): Promise<void> {
+  try {
+    await linkOf(openPlanned(options.config, options), options)?.abort(error);
+  } catch {
+    // Devices or port are not to be had either; the first failure is the one to tell.
+  }
+}
+
+function openPlanned(planned: RunConfig, options: AssembleOptions): RunDevices {
+  const numHosts = options.hosts?.addresses.length ?? 1;
+  return openDevices({
     request: options.devices,
     command: options.command,
     defaultWorkers: fittingWorkers(planned, availableCores(), numHosts),
     threadsPerDevice: (workers) => plannedThreads(planned, workers * numHosts),
     explicitPlacement: options.explicitPlacement ?? false,
     gpu: planned.gpu,
-    cluster: group,
+    cluster: options.hosts,
   });
-  try {
-    return await assembleOn(devices, planned, options);
-  } catch (error) {
-    if (group) await abortHosts(devices.runtime, (error as Error).message);
-    throw error;
-  }
+}
+
+function linkOf(devices: RunDevices, { hosts, config }: AssembleOptions): HostLink | null {
+  const settings = { exact: config.allReduce.exact, waitSeconds: config.cluster.waitSeconds };
+  return hosts ? new HostLink(hosts, devices, settings) : null;
 }
 
 /** The rest, with which the other hosts may already wait. */
-async function assembleOn(devices: RunDevices, planned: RunConfig, options: AssembleOptions): Promise<Assembly> {
+async function assembleOn(
+  devices: RunDevices,
+  planned: RunConfig,
+  options: AssembleOptions,
+  hosts: HostLink | null,
+): Promise<Assembly> {
   const { say, resumed, hosts: group } = options;
   const numHosts = group?.addresses.length ?? 1;
   const allWorkers = devices.names.length * numHosts;
@@ -151,7 +179,10 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     devices.names.length,
     poolCallbacks(() => arena, planned, devices),
   );
-  let hosts: HostLink | null = null;
+  let stream: ImageStream | null = null;
+  const close = async () => {
+    await Promise.all([stream?.close(), pool.close()]);
+  };
   try {
     const { data, config } = await loadData(options);
     resumed?.checkData(data);
@@ -161,16 +192,18 @@ async function assembleOn(devices: RunDevices, planned: RunConfig, options: Asse
     if (resumed) resumed.readState(state, layout, model);
     else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
     arena = createArena(arenaPlan(options, config, batch, layout));
-    hosts = group ? new HostLink(group, devices, pool, config.allReduce.exact) : null;
-    const facts = { config, data, batch, devices, hosts: numHosts };
-    const start = hosts ? await hosts.meet(hostFacts(facts), options.start, say, options.signal) : options.start;
+    const facts = hostFacts({ config, data, batch, devices, hosts: numHosts });
+    const { start: own, signal } = options;
+    const start = hosts ? await hosts.meet(pool, { facts, start: own, say, signal }) : own;
     await hosts?.broadcast(state);
-    const assembly = { config, devices, batch, data, model, recorded, arena, state, pool, hosts, start, say };
+    stream = startStream({ config, data, batch, recorded, hosts, pool, firstStep: start?.step ?? 0 });
+    const parts = { config, devices, batch, data, stream, model, recorded, arena, state, pool, hosts, start, say };
+    const assembly: Assembly = { ...parts, close };
     await prepareRanks(assembly, options.life ?? 1);
     return assembly;
   } catch (error) {
-    await hosts?.abort((error as Error).message); // a thread that waits for other hosts comes back
-    await pool.close();
+    await hosts?.abort(error); // a thread that waits for other hosts comes back
+    await close();
     throw error;
   }
 }
@@ -179,18 +212,18 @@ async function recordStep(
   devices: RunDevices,
   config: RunConfig,
   batch: BatchPlan,
-  data: DataSet,
+  data: AnyDataSet,
 ): Promise<{ model: Model; recorded: RecordedProgram }> {
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
+  const evaluationBatch = Math.min(EVALUATION_BATCH, data.test.count);
   const model = await configuredModel(engine, config, data.classes.length, [height, width]);
   const recorded = recordProgram(engine, model, {
     precision: config.train.precision,
     xla: compilesByXla(config, devices),
     shardBatch: batch.shardBatch,
-    evaluationBatch: Math.min(EVALUATION_BATCH, data.test.count),
-    train: splitShape(data.train),
-    test: splitShape(data.test),
+    evaluationBatch,
+    ...recordedSplits(data, { config, batch, evaluationBatch }),
     normalization: data.normalization,
     augment: config.data.augment,
     labelSmoothing: config.train.labelSmoothing,
@@ -201,6 +234,59 @@ async function recordStep(
     collective: collectivePlan(config, batch, devices),
   });
   return { model, recorded };
+}
+
+/** What the functions are recorded for: the data set, or what a shard or a batch of an evaluation has of it. */
+function recordedSplits(
+  data: AnyDataSet,
+  { config, batch, evaluationBatch }: { config: RunConfig; batch: BatchPlan; evaluationBatch: number },
+): Pick<ProgramOptions, 'train' | 'test'> {
+  if (!isStreamed(data)) return { train: splitShape(data.train), test: splitShape(data.test) };
+  const trainImages = batch.shardBatch * (config.data.augment.mixup > 0 ? 2 : 1);
+  const { train, test } = data;
+  return { train: splitShape({ ...train, count: trainImages }), test: splitShape({ ...test, count: evaluationBatch }) };
+}
+
+interface StreamParts extends Pick<Assembly, 'config' | 'data' | 'batch' | 'recorded' | 'hosts' | 'pool'> {
+  /** Steps that are finished. */
+  readonly firstStep: number;
+}
+
+/** Null where the data set is in memory. Its threads wait until training, or an evaluation, begins. */
+function startStream({ config, data, batch, recorded, hosts, pool, firstStep }: StreamParts): ImageStream | null {
+  if (!isStreamed(data)) return null;
+  const { train, test } = data;
+  const { seed, globalBatch } = config.train;
+  const hostRank = hosts?.rank ?? 0;
+  const numHosts = hosts?.count ?? 1;
+  const shards = batch.shards / numHosts;
+  const { evaluationBatch } = recorded.program;
+  const stride = numHosts * pool.world;
+  return new ImageStream({
+    train,
+    test,
+    ranks: pool.world,
+    shards,
+    trainOrder: {
+      samples: { seed, count: train.count, shuffle: config.data.shuffle },
+      globalBatch,
+      shardBatch: batch.shardBatch,
+      firstShard: hostRank * shards,
+      firstStep,
+      mixture: config.data.augment.mixup > 0 ? augmentationOf(config, data) : null,
+    },
+    testOrder: {
+      count: test.count,
+      batch: evaluationBatch,
+      firstBatch: hostRank * pool.world,
+      stride,
+      rounds: Math.ceil(Math.ceil(test.count / evaluationBatch) / stride),
+    },
+  });
+}
+
+function augmentationOf(config: RunConfig, { train: { count, height, width } }: AnyDataSet): AugmentationOptions {
+  return { ...config.data.augment, seed: config.train.seed, count, height, width };
 }
 
 /** One row a shard of this host; several hosts also have rows for what the others send, and one more element, for a request to stop. */
@@ -276,7 +362,7 @@ async function loadData({
   config,
   say,
   fallBackToSynthetic,
-}: AssembleOptions): Promise<{ data: DataSet; config: RunConfig }> {
+}: AssembleOptions): Promise<{ data: AnyDataSet; config: RunConfig }> {
   const environment = { cacheFolder: cacheFolder(), say };
   const { seed } = config.train;
   try {
@@ -293,7 +379,7 @@ async function loadData({
   }
 }
 
-function splitShape({ count, height, width }: ImageSet): { numImages: number; height: number; width: number } {
+function splitShape({ count, height, width }: ImageSetExtent): { numImages: number; height: number; width: number } {
   return { numImages: count, height, width };
 }
 
@@ -308,12 +394,15 @@ function beginningWeights({ weights }: AssembleOptions, config: RunConfig, model
   };
 }
 
+function residentSplits(data: AnyDataSet): Pick<DataSet, 'train' | 'test'> {
+  if (isStreamed(data)) throw internalError('a data set that is streamed has no stream.');
+  return { train: data.train, test: data.test };
+}
+
 async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
-  const { config, devices, batch, data, recorded, arena, state, pool, hosts } = assembly;
+  const { config, devices, batch, data, stream, recorded, arena, state, pool, hosts } = assembly;
   const firstRank = (hosts?.rank ?? 0) * pool.world; // among the ranks of all hosts
-  const { height, width } = data.train;
-  const { seed } = config.train;
-  const augmentation: AugmentationOptions = { ...config.data.augment, seed, count: data.train.count, height, width };
+  const augmentation = augmentationOf(config, data);
   const fault = parseFault(process.env['DTRAIN_FAULT'], life);
   const preparation = (rank: number): Preparation => ({
     rank,
@@ -324,8 +413,7 @@ async function prepareRanks(assembly: Assembly, life: number): Promise<void> {
       device: devices.names[rank]!,
       program: recorded.program,
       state,
-      train: data.train,
-      test: data.test,
+      images: stream?.spec ?? residentSplits(data),
       shards: localShards(firstRank + rank, batch.world, batch.shards),
       augmentation,
     },

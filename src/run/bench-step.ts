@@ -80,10 +80,11 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
       peakRssBytes: peakRssBytes(),
     };
   } catch (error) {
-    throw (await assembly.hosts?.named(error)) ?? error;
+    const named = (await assembly.hosts?.named(error)) ?? error;
+    await assembly.hosts?.abort(named);
+    throw named;
   } finally {
-    await assembly.hosts?.abort('the bench has ended');
-    await assembly.pool.close();
+    await assembly.close();
   }
 }
 

@@ -16,6 +16,7 @@ import { learningRateAt } from '../optim/schedule.js';
 import type { Assembly } from './assemble.js';
 import { CompileNotice } from './compile-notice.js';
 import type { Segment, SegmentReport } from './protocol.js';
+import { SlowDecoders } from './slow-decoders.js';
 import { SlowRanks } from './slow-ranks.js';
 import { limitsOf, Watchdog } from './watchdog.js';
 
@@ -38,6 +39,8 @@ export interface SegmentResult {
   readonly corrects: Float64Array;
   /** [steps, phases], merged over ranks. */
   readonly phaseSeconds: Float64Array;
+  /** Of each step, the wait of the slowest rank for images; empty where they are not streamed. */
+  readonly waits: Float64Array;
   /** Of each rank, for a profile. */
   readonly ranks: readonly Pick<SegmentReport, 'starts' | 'seconds'>[];
   /** Lines about ranks that are much slower than the others. */
@@ -48,6 +51,7 @@ export class Coordinator {
   readonly #assembly: Assembly;
   readonly #threadIds: (number | undefined)[] = [];
   readonly #slowRanks = new SlowRanks();
+  readonly #slowDecoders = new SlowDecoders();
   readonly #rateAt: (step: number) => number;
   /** Of this process. */
   #firstStep: number | undefined;
@@ -56,6 +60,7 @@ export class Coordinator {
   constructor(assembly: Assembly, rateAt?: (step: number) => number) {
     this.#assembly = assembly;
     this.#rateAt = rateAt ?? scheduledRates(assembly);
+    assembly.stream?.openTraining();
   }
 
   /** Runs the steps after `step` up to and including `end`, on all ranks at once. */
@@ -126,11 +131,12 @@ export class Coordinator {
     seconds: number,
     carried: CarriedSteps,
   ): SegmentResult {
-    const { config, data } = this.#assembly;
+    const { config, data, stream } = this.#assembly;
     const { globalBatch } = config.train;
     const { numSteps, losses, corrects, stopRequested } = reports[0]!;
     const finished = step + numSteps;
     const phaseSeconds = mergedSeconds(reports.map((report) => report.seconds));
+    const waits = longestWaits(reports);
     const event: StepEvent = {
       event: 'step',
       step: finished,
@@ -140,9 +146,12 @@ export class Coordinator {
       learningRate: segment.learningRates[numSteps - 1]!,
       imagesPerSecond: rounded((numSteps * globalBatch) / seconds, 1),
       seconds: medians(phaseSeconds),
+      ...(stream && { dataWait: rounded(sum(waits) / seconds, 4) }),
     };
     const warnings = this.#slowRanks.add(reports.map((report) => report.seconds));
-    return { event, step: finished, seconds, stopRequested, losses, corrects, phaseSeconds, ranks: reports, warnings };
+    if (stream) warnings.push(...this.#slowDecoders.add(waits, seconds));
+    const result = { event, step: finished, seconds, stopRequested, losses, corrects, phaseSeconds, waits, warnings };
+    return { ...result, ranks: reports };
   }
 }
 
@@ -162,6 +171,11 @@ function mergedSeconds(ranks: readonly Float64Array[]): Float64Array {
   });
 }
 
+/** Of each step, over ranks. */
+function longestWaits(ranks: readonly Pick<SegmentReport, 'waits'>[]): Float64Array {
+  return Float64Array.from(ranks[0]!.waits, (_, step) => Math.max(...ranks.map(({ waits }) => waits[step]!)));
+}
+
 /** The median over steps of each phase. */
 export function medians(phaseSeconds: Float64Array): PhaseSeconds {
   const of = (index: number) => median(phaseSeconds.filter((_, i) => i % PHASES.length === index));
@@ -171,8 +185,12 @@ export function medians(phaseSeconds: Float64Array): PhaseSeconds {
   >;
 }
 
+function sum(values: Float64Array): number {
+  return values.reduce((total, value) => total + value, 0);
+}
+
 function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+  return values.reduce((total, value) => total + value, 0) / values.length;
 }
 
 /** An epoch is not finished before it is: 1.99999 is 1.9999. */

@@ -6,6 +6,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { decodingEnvironment } from './decoder-pool.js';
 import type { EngineBenchOptions, EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
 
 const ENTRY = fileURLToPath(new URL('./engine-main.js', import.meta.url));
@@ -35,6 +36,7 @@ export class EngineProcess implements Disposable {
   constructor(entry = ENTRY) {
     this.#child = spawn(process.execPath, [...process.execArgv, entry, String(process.pid)], {
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      env: decodingEnvironment(),
       serialization: 'advanced',
     });
     process.once('exit', this.#killNow);

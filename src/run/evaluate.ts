@@ -34,6 +34,6 @@ export async function evaluateCheckpoint(options: EvaluateOptions): Promise<Eval
     const { step, epoch } = opened.state;
     return { event: 'evaluation', step, epoch, ...result, classes: assembly.data.classes };
   } finally {
-    await assembly.pool.close();
+    await assembly.close();
   }
 }

@@ -1,5 +1,5 @@
 /** Exact evaluation over all ranks: every test image once, sums by index, so that the figures do not depend on the number of ranks. */
-import type { DataSet } from '../data/data-set.js';
+import type { ImageSplit } from '../data/data-set.js';
 import type { HostLink } from './host-link.js';
 import type { EvaluationShare } from './protocol.js';
 import type { RankPool } from './rank-pool.js';
@@ -48,7 +48,7 @@ const MOST_WRONG = 12;
 /** Undefined where a stop was asked for meanwhile. `watch` may end the wait by rejecting. With `hosts`, each evaluates its part, and all have the result. */
 export async function evaluateOnRanks(
   pool: RankPool,
-  { classes, test }: DataSet,
+  { classes, test }: { readonly classes: readonly string[]; readonly test: ImageSplit },
   watch?: Promise<never>,
   hosts: HostLink | null = null,
 ): Promise<EvaluationResult | undefined> {

@@ -72,7 +72,7 @@ export async function findLearningRate(options: LearningRateOptions): Promise<Le
     const { globalBatch } = config.train;
     return { find: 'lr', config: configName, globalBatch, points, ...suggestedRates(points), diverged };
   } finally {
-    await assembly.pool.close();
+    await assembly.close();
   }
 }
 

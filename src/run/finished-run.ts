@@ -44,7 +44,7 @@ function endEvent(config: RunConfig, timetable: Timetable, state: OpenCheckpoint
 
 function tell(runDir: string, end: EndEvent): void {
   fs.appendFileSync(path.join(runDir, 'metrics.jsonl'), `${JSON.stringify(end)}\n`);
-  writeFileAtomic(path.join(runDir, 'report.html'), reportPage({ runs: [readRun(runDir)], scaling: [] }));
+  writeFileAtomic(path.join(runDir, 'report.html'), reportPage({ runs: [readRun(runDir)], scaling: [], benches: [] }));
 }
 
 /** Whole lines alone. */

@@ -3,12 +3,12 @@ import type { HostFacts } from '../cluster/rendezvous.js';
 import type { BatchPlan } from '../config/derive.js';
 import { configEntries } from '../config/print-config.js';
 import type { RunConfig } from '../config/schema.js';
-import type { DataSet } from '../data/data-set.js';
+import type { Measured } from '../data/data-set.js';
 import type { RunDevices } from './devices.js';
 import { packageVersion } from './version.js';
 
-/** Keys that say where this host is or where its files lie. First weights come from host 0. */
-const MAY_DIFFER = ['cluster.hosts', 'cluster.hostRank', 'data.path', 'model.initFrom'];
+/** Keys that say where this host is, how patient it is, or where its files lie. First weights come from host 0. */
+const MAY_DIFFER = ['cluster.hosts', 'cluster.hostRank', 'cluster.waitSeconds', 'data.path', 'model.initFrom'];
 
 export function hostFacts({
   config,
@@ -18,7 +18,7 @@ export function hostFacts({
   hosts,
 }: {
   readonly config: RunConfig;
-  readonly data: Pick<DataSet, 'fingerprint'>;
+  readonly data: Pick<Measured, 'fingerprint'>;
   readonly batch: BatchPlan;
   readonly devices: RunDevices;
   readonly hosts: number;

@@ -4,6 +4,7 @@
  *   coordinator                       rank r's thread
  *     prepare     ────────────────▶   attaches to TensorFlow, builds its replica
  *     segment     ────────────────▶   steps, meeting the other ranks at each one
+ *     feed        ────────────────▶   the first phase of steps alone, for `bench data`
  *                 ◀─────────────      losses, accuracies, seconds a phase
  *     evaluate    ────────────────▶   its share of the test set
  *     exportState ────────────────▶   writes its state into shared memory (one rank)
@@ -52,6 +53,8 @@ export interface SegmentReport {
   /** [numSteps, phases]: the times of the one clock at which they began, and their lengths. */
   readonly starts: Float64Array;
   readonly seconds: Float64Array;
+  /** Of each step, within `feed`: the wait for images that are streamed; empty where they are in memory. */
+  readonly waits: Float64Array;
   readonly stopRequested: boolean;
 }
 
@@ -80,6 +83,7 @@ export type Outcome<T> =
 export interface RankTasks {
   prepare: { argument: Preparation; result: { readonly threadId: number } };
   segment: { argument: Segment; result: SegmentReport };
+  feed: { argument: Segment; result: { readonly waits: Float64Array } };
   evaluate: { argument: EvaluationTask; result: EvaluationShare };
   exportState: { argument: { readonly state: Float32Array }; result: null };
   stateHash: { argument: null; result: string };

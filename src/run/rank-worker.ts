@@ -12,7 +12,7 @@ import { internalError, serializeError } from '../core/errors.js';
 import type { Phase } from '../core/events.js';
 import { attachRuntime } from '../tensorflow/runtime.js';
 import { HostReduce } from '../train/host-reduce.js';
-import { Replica } from '../train/replica.js';
+import { Replica, type StepBatch } from '../train/replica.js';
 import type { Fault } from './fault.js';
 import type { EvaluationShare, Outcome, Preparation, RankTasks, Segment, SegmentReport } from './protocol.js';
 
@@ -44,19 +44,12 @@ export function prepare(preparation: Preparation): Outcome<RankTasks['prepare'][
 
 export function segment(task: Segment): Outcome<SegmentReport> {
   return onRank(({ replica, group, limits }) => {
-    const globalBatch = task.ids.length / task.numSteps;
     const losses: number[] = [];
     const corrects: number[] = [];
     let stopRequested = false;
     for (let i = 0; i < task.numSteps && !stopRequested; i++) {
       group.timeoutSeconds = isFirstStep ? limits.firstStepSeconds : limits.timeoutSeconds;
-      const samples = [i * globalBatch, (i + 1) * globalBatch] as const;
-      const report = replica.step({
-        step: task.firstStep + i,
-        ids: task.ids.subarray(...samples),
-        epochs: task.epochs.subarray(...samples),
-        learningRate: task.learningRates[i]!,
-      });
+      const report = replica.step(stepOf(task, i));
       isFirstStep = false;
       losses.push(report.loss);
       corrects.push(report.correct);
@@ -72,21 +65,43 @@ export function segment(task: Segment): Outcome<SegmentReport> {
       corrects: Float64Array.from(corrects),
       starts,
       seconds,
+      waits: replica.takeWaits(),
       stopRequested,
     };
+  });
+}
+
+function stepOf({ firstStep, numSteps, ids, epochs, learningRates }: Segment, i: number): StepBatch {
+  const globalBatch = ids.length / numSteps;
+  const samples = [i * globalBatch, (i + 1) * globalBatch] as const;
+  return {
+    step: firstStep + i,
+    ids: ids.subarray(...samples),
+    epochs: epochs.subarray(...samples),
+    learningRate: learningRates[i]!,
+  };
+}
+
+export function feed(task: Segment): Outcome<RankTasks['feed']['result']> {
+  return onRank(({ replica, group }) => {
+    for (let i = 0; i < task.numSteps; i++) replica.feedAlone(stepOf(task, i));
+    group.enter(task.firstStep + task.numSteps - 1, 'idle');
+    replica.clock.take();
+    return { waits: replica.takeWaits() };
   });
 }
 
 export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): Outcome<EvaluationShare> {
   return onRank(({ replica, group, options }) => {
     const { step } = group;
-    const { count } = options.test;
+    const { count } = options.images.test;
     const batch = options.program.evaluationBatch;
     const ids: number[] = [];
     const losses: number[] = [];
     const predicted: number[] = [];
     const confidences: number[] = [];
     const above: number[] = [];
+    replica.beginEvaluation();
     for (let start = first * batch; start < count && !group.stopAsked; start += stride * batch) {
       group.enter(step, 'evaluation');
       const { lossN, predictedN, confidenceN, aboveN } = replica.evaluate(start, Math.min(batch, count - start));
@@ -98,6 +113,7 @@ export function evaluate({ first, stride }: RankTasks['evaluate']['argument']): 
         above.push(aboveN[i]!);
       }
     }
+    replica.endEvaluation();
     group.enter(step, 'idle');
     return {
       ids: Int32Array.from(ids),

@@ -27,7 +27,7 @@ export interface ResumePlace extends RunPlace {
 
 /** Keys that may differ from the run that is gone on with: data are compared by their bytes, first weights are long gone. */
 const MAY_DIFFER =
-  /^(train\.(epochs|maxSteps)|data\.path|model\.initFrom|evaluation\..*|checkpoint\..*|allReduce\.timeoutSeconds|gpu\..*|cluster\..*)$/;
+  /^(train\.(epochs|maxSteps)|data\.(path|memoryBytes)|model\.initFrom|evaluation\..*|checkpoint\..*|allReduce\.timeoutSeconds|gpu\..*|cluster\..*)$/;
 /** A checkpoint knows these resolved; null means what it knows. */
 const RESOLVED: readonly string[] = ['train.logicalShards', 'train.threadsPerWorker'];
 

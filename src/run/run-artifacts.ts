@@ -16,7 +16,7 @@ import { encodePng } from '../core/png.js';
 import { sizeOf } from '../core/shape.js';
 import { drawAugmentation, drawMixture, makeDraws } from '../data/augmentation.js';
 import { augmentedPixels, mixedPixels } from '../data/augmented-pixels.js';
-import type { ImageSet } from '../data/data-set.js';
+import { readImages } from '../data/read-images.js';
 import { sampleIds } from '../data/sampler.js';
 import { readNetwork } from '../export/read-network.js';
 import { graphOutlineProto, tensorflowNodes } from '../export/tensorflow-graph.js';
@@ -30,6 +30,8 @@ import { packageVersion } from './version.js';
 
 const AUGMENTED_IMAGES = 8;
 const CONFUSION_CELL_PIXELS = 16;
+/** Of one histogram; a run that is never evaluated must not keep them all. */
+const MAX_NORM_SAMPLES = 1000;
 /** A matrix of more classes is too large a picture. */
 const CONFUSION_CLASSES = 100;
 
@@ -38,10 +40,19 @@ export class RunArtifacts {
   readonly #assembly: Assembly;
   readonly #events: EventFile;
   readonly #warn: (line: string) => void;
+  /** Of each step event since the last evaluation: the norm of each parameter's gradient. */
+  #gradientNorms: number[][] = [];
   #hasFailed = false;
 
-  /** `warn` takes a line for people, at most one. @throws DTRAIN_STORAGE (exit 7): before the first step the disk must be right. */
-  constructor(folder: string, assembly: Assembly, warn: (line: string) => void) {
+  /**
+   * `warn` takes a line for people, at most one. @throws DTRAIN_STORAGE (exit 7): before the first step the disk must be right; data errors
+   * for a streamed image.
+   */
+  static async open(folder: string, assembly: Assembly, warn: (line: string) => void): Promise<RunArtifacts> {
+    return new RunArtifacts(folder, assembly, warn, await augmentedImages(assembly));
+  }
+
+  private constructor(folder: string, assembly: Assembly, warn: (line: string) => void, images: readonly Buffer[]) {
     this.#folder = folder;
     this.#assembly = assembly;
     this.#warn = warn;
@@ -49,7 +60,7 @@ export class RunArtifacts {
     this.#events = new EventFile(path.join(folder, `events.out.tfevents.${seconds}.${os.hostname()}.${process.pid}`));
     writeFileAtomic(path.join(folder, 'environment.json'), `${JSON.stringify(environmentOf(assembly), null, 2)}\n`);
     const configuration = `\`\`\`yaml\n${printConfig(assembly.config)}\`\`\``;
-    this.#events.values(0, [text('configuration', configuration), ...this.#augmentedImages()]);
+    this.#events.values(0, [text('configuration', configuration), ...images]);
     const graph = graphOutline(assembly);
     if (graph) this.#events.graph(graph);
   }
@@ -61,6 +72,8 @@ export class RunArtifacts {
 
   #event(event: TrainEvent): void {
     if (event.event === 'step') {
+      this.#gradientNorms.push(this.#normsOfRow());
+      if (this.#gradientNorms.length > MAX_NORM_SAMPLES) this.#gradientNorms.shift();
       const { step, loss, trainAccuracy, learningRate, imagesPerSecond, epoch, seconds } = event;
       const phases = Object.entries(seconds).map(([phase, value]) => scalar(`seconds/${phase}`, value));
       this.#events.values(step, [
@@ -77,32 +90,39 @@ export class RunArtifacts {
       this.#events.values(step, [scalar('loss/test', testLoss), scalar('accuracy/test', testAccuracy)]);
     }
     if (event.event === 'end') {
-      const page = reportPage({ runs: [readRun(this.#folder)], scaling: [] });
+      const page = reportPage({ runs: [readRun(this.#folder)], scaling: [], benches: [] });
       writeFileAtomic(path.join(this.#folder, 'report.html'), page);
     }
   }
 
   /** Called with the whole of an evaluation, of which the event tells a part. */
-  evaluation(step: number, epoch: number, result: EvaluationResult): void {
-    this.#attempt(() => this.#evaluation(step, epoch, result));
+  async evaluation(step: number, epoch: number, result: EvaluationResult): Promise<void> {
+    const { test } = this.#assembly.data;
+    const wrong = result.mostWrong.map(({ image }) => image);
+    const pictures = (await readImages(test, wrong)).map((pixels) => encodePng(pixels, test.height, test.width));
+    this.#attempt(() => this.#evaluation(step, epoch, result, pictures));
   }
 
-  #evaluation(step: number, epoch: number, result: EvaluationResult): void {
-    const { classes, test } = this.#assembly.data;
+  #evaluation(step: number, epoch: number, result: EvaluationResult, pictures: readonly Buffer[]): void {
+    const { classes } = this.#assembly.data;
     const { parameters } = this.#assembly.model;
-    const norms = this.#gradientNorms();
-    const mostWrong = result.mostWrong.map((answer) => ({
-      ...answer,
-      png: pngOf(test, answer.image).toString('base64'),
-    }));
+    const samples = this.#gradientNorms.splice(0);
+    const mostWrong = result.mostWrong.map((answer, i) => ({ ...answer, png: pictures[i]!.toString('base64') }));
     const file = path.join(this.#folder, 'evaluation.json');
     writeFileAtomic(file, `${JSON.stringify({ step, epoch, classes, ...result, mostWrong })}\n`);
-    const values = [
-      scalar('accuracy/top5', result.top5Accuracy),
-      scalar('calibrationError', result.calibration.error),
-      histogram('gradientNorms', norms),
-      ...norms.map((norm, i) => scalar(`gradientNorm/${parameters[i]!.name}`, norm)),
-    ];
+    const values = [scalar('accuracy/top5', result.top5Accuracy), scalar('calibrationError', result.calibration.error)];
+    const last = samples.at(-1); // a run that goes on with an evaluation has made no step yet
+    if (last) values.push(histogram('gradientNorms', last));
+    for (const [i, norm] of (last ?? []).entries()) {
+      const { name } = parameters[i]!;
+      values.push(scalar(`gradientNorm/${name}`, norm));
+      values.push(
+        histogram(
+          `gradientNorms/${name}`,
+          samples.map((norms) => norms[i]!),
+        ),
+      );
+    }
     if (classes.length <= CONFUSION_CLASSES) {
       const { pixels, height, width } = heatMap(result.confusion, CONFUSION_CELL_PIXELS);
       values.push(image('confusion', encodePng(pixels, height, width), height, width));
@@ -125,8 +145,8 @@ export class RunArtifacts {
     this.#events[Symbol.dispose]();
   }
 
-  /** Of each parameter, in the last mean row. */
-  #gradientNorms(): number[] {
+  /** Of each parameter's gradient, in the last mean row. */
+  #normsOfRow(): number[] {
     const { arena, recorded } = this.#assembly;
     const row = lastResult(arena);
     let at = 0;
@@ -137,37 +157,34 @@ export class RunArtifacts {
       return Math.sqrt(squares);
     });
   }
+}
 
-  /** The first images of the first epoch as the network sees them. */
-  #augmentedImages(): Buffer[] {
-    const { config, data } = this.#assembly;
-    const { height, width, imagesNHWC, count } = data.train;
-    const { seed } = config.train;
-    const n = Math.min(AUGMENTED_IMAGES, count);
-    const { ids, epochs } = sampleIds({ seed, count, shuffle: config.data.shuffle }, 0, n);
-    const { augment } = config.data;
-    const options = { ...augment, seed, count, height, width };
-    const pixelsOf = (images: Int32Array): Uint8Array[] => {
-      const draws = makeDraws(n);
-      drawAugmentation(options, images, epochs, draws);
-      return Array.from(images, (id, i) => {
-        const [cropY, cropX] = [draws.cropYX[2 * i]!, draws.cropYX[2 * i + 1]!];
-        const [cutoutY, cutoutX] = [draws.cutoutYX[2 * i]!, draws.cutoutYX[2 * i + 1]!];
-        const [brightness, contrast] = [draws.colour[2 * i]!, draws.colour[2 * i + 1]!];
-        const drawn = { cropY, cropX, flip: draws.flip[i] === 1, cutoutY, cutoutX, brightness, contrast };
-        const bytes = height * width * 3;
-        const original = imagesNHWC.subarray(id * bytes, (id + 1) * bytes);
-        return augmentedPixels(original, [height, width], drawn, augment, data.normalization.mean);
-      });
-    };
-    const own = pixelsOf(ids);
-    const { partners, shares } = augment.mixup > 0 ? drawMixture(options, ids, epochs) : { partners: ids, shares: [] };
-    const others = augment.mixup > 0 ? pixelsOf(partners) : [];
-    return own.map((pixels, i) => {
-      const shown = others[i] ? mixedPixels(pixels, others[i], shares[i]!) : pixels;
-      return image(`augmented/${i}`, encodePng(shown, height, width), height, width);
+/** The first images of the first epoch as the network sees them. */
+async function augmentedImages({ config, data }: Assembly): Promise<Buffer[]> {
+  const { height, width, count } = data.train;
+  const { seed } = config.train;
+  const n = Math.min(AUGMENTED_IMAGES, count);
+  const { ids, epochs } = sampleIds({ seed, count, shuffle: config.data.shuffle }, 0, n);
+  const { augment } = config.data;
+  const options = { ...augment, seed, count, height, width };
+  const pixelsOf = async (images: Int32Array): Promise<Uint8Array[]> => {
+    const draws = makeDraws(n);
+    drawAugmentation(options, images, epochs, draws);
+    return (await readImages(data.train, images)).map((original, i) => {
+      const [cropY, cropX] = [draws.cropYX[2 * i]!, draws.cropYX[2 * i + 1]!];
+      const [cutoutY, cutoutX] = [draws.cutoutYX[2 * i]!, draws.cutoutYX[2 * i + 1]!];
+      const [brightness, contrast] = [draws.colour[2 * i]!, draws.colour[2 * i + 1]!];
+      const drawn = { cropY, cropX, flip: draws.flip[i] === 1, cutoutY, cutoutX, brightness, contrast };
+      return augmentedPixels(original, [height, width], drawn, augment, data.normalization.mean);
     });
-  }
+  };
+  const own = await pixelsOf(ids);
+  const { partners, shares } = augment.mixup > 0 ? drawMixture(options, ids, epochs) : { partners: ids, shares: [] };
+  const others = augment.mixup > 0 ? await pixelsOf(partners) : [];
+  return own.map((pixels, i) => {
+    const shown = others[i] ? mixedPixels(pixels, others[i], shares[i]!) : pixels;
+    return image(`augmented/${i}`, encodePng(shown, height, width), height, width);
+  });
 }
 
 /** Ours, or one of the file system itself. */
@@ -194,11 +211,6 @@ function graphOutline({ devices, model, data }: Assembly): Buffer | undefined {
     if (error instanceof DtrainError && error.code === 'DTRAIN_EXPORT_UNSUPPORTED') return undefined;
     throw error;
   }
-}
-
-function pngOf({ imagesNHWC, height, width }: ImageSet, index: number): Buffer {
-  const bytes = height * width * 3;
-  return encodePng(imagesNHWC.subarray(index * bytes, (index + 1) * bytes), height, width);
 }
 
 function environmentOf({ devices, data, batch, model }: Assembly): object {

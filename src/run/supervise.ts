@@ -40,6 +40,8 @@ export interface Supervision {
 
 /** Failures after which another try may succeed. */
 const RESTARTED: readonly ExitCode[] = [ExitCode.workerFailed, ExitCode.hang, ExitCode.hostLost, ExitCode.nativeAbort];
+/** But not these: the other host was waited for as long as was asked, or it has said that it will not come. */
+const WILL_NOT_COME: readonly string[] = ['DTRAIN_HOST_MISSING', 'DTRAIN_HOST_FAILED'];
 const MAX_PAUSE_SECONDS = 60;
 
 /**
@@ -134,7 +136,8 @@ class Supervisor {
     const newest = this.#newestStep();
     if ((newest ?? -1) > this.#failedAt) this.#restarts = 0;
     this.#failedAt = newest ?? -1;
-    if (!RESTARTED.includes(failure.exitCode) || this.#stop.aborted || maxRestarts === 0) throw failure;
+    const isRestarted = RESTARTED.includes(failure.exitCode) && !WILL_NOT_COME.includes(failure.code);
+    if (!isRestarted || this.#stop.aborted || maxRestarts === 0) throw failure;
     if (this.#restarts >= maxRestarts) throw gaveUp(failure, maxRestarts);
     const seconds = Math.min(MAX_PAUSE_SECONDS, pauseSeconds * 2 ** this.#restarts);
     this.#restarts++;

@@ -22,7 +22,7 @@ import type { OpenCheckpoint } from '../train/checkpoint.js';
 import type { RunProgress } from '../train/checkpoint-state.js';
 import { checkSpace, pointTo, type RunFacts } from '../train/save-checkpoint.js';
 import { readState } from '../train/state-transfer.js';
-import { type Assembly, assemble, type ResumedParts, type RunStart } from './assemble.js';
+import { type Assembly, assemble, type ResumedParts, type RunStart, tellHosts } from './assemble.js';
 import { CheckpointSaver } from './checkpoint-saver.js';
 import { type CarriedSteps, Coordinator, rounded, roundedDown, type SegmentResult } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
@@ -37,6 +37,7 @@ import {
   checkWorkers,
   configurationHash,
   placeOfRun,
+  type ResumePlace,
   type ResumeRequest,
   resumedConfig,
   setLaterAside,
@@ -102,12 +103,15 @@ const FREE_SPACE_FACTOR = 2.2;
 export async function* train(options: TrainOptions, signal?: AbortSignal): AsyncGenerator<TrainEvent, void> {
   const startedAt = nowSeconds();
   const { configName, say = () => undefined, warn = say, hosts } = options;
+  const common = { ...options, say, command: `dtrain --config ${configName}`, signal };
   const fallBackToSynthetic = configName === MAIN_JOB;
-  const place = (hosts?.rank ?? 0) === 0 ? placeOfRun(options.resume, options) : null;
-  using directory = place && (await RunDirectory.open(place, warn));
-  if (directory) options.onFolder?.(directory.path);
-  const opened = place ? checkpointToResume(place, warn) : undefined;
-  const config = opened ? await resumedConfig(options.config, opened, fallBackToSynthetic) : options.config;
+  const { place, opened, config, ...found } = await beginningOf(options, fallBackToSynthetic, warn).catch(
+    async (error: unknown) => {
+      if (hosts) await tellHosts(common, error); // they would wait for a host that does not come
+      throw error;
+    },
+  );
+  using directory = found.directory;
   if (place && opened) {
     setLaterAside(place, opened.manifest.step, warn);
     say(`resume: going on from ${opened.folder}`);
@@ -120,19 +124,17 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
     }
   } else if (place && options.resume) say('resume: no checkpoint yet: starting from the beginning');
   const assembly = await assemble({
-    ...options,
+    ...common,
     config,
-    say,
-    command: `dtrain --config ${configName}`,
     fallBackToSynthetic,
     ...(opened && { resumed: resumedParts(opened) }),
     start: startOf(directory, opened),
-    signal,
   });
   options.onRanks?.(() => readProgress(assembly.arena));
   const stop = () => requestStop(assembly.arena);
   signal?.addEventListener('abort', stop, { once: true });
   let run: TrainingRun | undefined;
+  let end: unknown = new Error('this run has ended');
   try {
     if (directory) {
       checkSpace(realFs, directory.checkpoints, FREE_SPACE_FACTOR * assembly.state.byteLength);
@@ -142,7 +144,7 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
     if (directory && opened) directory.record(checkpointEvent(directory, opened.manifest.step));
     if (signal?.aborted && !hosts) throw stoppedBefore(opened);
     if (signal?.aborted) stop();
-    using artifacts = directory && new RunArtifacts(directory.path, assembly, warn);
+    using artifacts = directory && (await RunArtifacts.open(directory.path, assembly, warn));
     run = new TrainingRun({ assembly, directory, artifacts, options, startedAt, opened });
     for await (const event of run.events()) {
       if (event.event !== 'run' || !isBegun) directory?.record(event);
@@ -152,13 +154,42 @@ export async function* train(options: TrainOptions, signal?: AbortSignal): Async
   } catch (error) {
     await run?.settle();
     const named = (await assembly.hosts?.named(error)) ?? error;
+    end = named;
     if (!directory) throw named;
     throw withLastGood(named, run?.lastGoodStep ?? opened?.manifest.step, directory.path, assembly);
   } finally {
     signal?.removeEventListener('abort', stop);
-    await assembly.hosts?.abort('this run has ended');
+    await assembly.hosts?.abort(end);
     run?.close();
-    await assembly.pool.close();
+    await assembly.close();
+  }
+}
+
+/** Where the run is kept, and what it goes on from; without a folder on all hosts but the first. */
+interface Beginning {
+  readonly place: ResumePlace | null;
+  readonly directory: RunDirectory | null;
+  readonly opened: OpenCheckpoint | undefined;
+  readonly config: RunConfig;
+}
+
+async function beginningOf(
+  options: TrainOptions,
+  fallBackToSynthetic: boolean,
+  warn: (line: string) => void,
+): Promise<Beginning> {
+  const { config, hosts } = options;
+  if (hosts && hosts.rank > 0) return { place: null, directory: null, opened: undefined, config };
+  const place = placeOfRun(options.resume, options);
+  const directory = await RunDirectory.open(place, warn);
+  try {
+    options.onFolder?.(directory.path);
+    const opened = checkpointToResume(place, warn);
+    const resumed = opened ? await resumedConfig(config, opened, fallBackToSynthetic) : config;
+    return { place, directory, opened, config: resumed };
+  } catch (error) {
+    directory[Symbol.dispose]();
+    throw error;
   }
 }
 
@@ -327,7 +358,7 @@ class TrainingRun {
     this.#lastAccuracy = testAccuracy;
     if (isBest) this.#bestAccuracy = testAccuracy;
     const epoch = this.#timetable.epochsAfter(this.#step);
-    this.#artifacts?.evaluation(this.#step, epoch, result);
+    await this.#artifacts?.evaluation(this.#step, epoch, result);
     yield { event: 'evaluation', step: this.#step, epoch, testLoss, testAccuracy, images };
     this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
     return { isBest };
@@ -568,6 +599,7 @@ function stoppedBefore(opened: OpenCheckpoint | undefined): DtrainError {
 }
 
 const NEEDS_LAST_GOOD: readonly ExitCode[] = [
+  ExitCode.data,
   ExitCode.storage,
   ExitCode.diverged,
   ExitCode.outOfMemory,

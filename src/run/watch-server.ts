@@ -37,7 +37,7 @@ function answer(folder: string, { url, method, headers }: http.IncomingMessage, 
     return;
   }
   try {
-    const data = { runs: [readRun(folder)], scaling: [] };
+    const data = { runs: [readRun(folder)], scaling: [], benches: [] };
     const isPage = path === '/';
     const type = isPage ? 'text/html; charset=utf-8' : 'application/json';
     response.writeHead(200, { 'content-type': type, 'cache-control': 'no-store' });

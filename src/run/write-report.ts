@@ -3,10 +3,10 @@ import fs from 'node:fs';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { writeFileAtomic } from '../core/files.js';
 import { type RunRecord, readRun } from '../report/read-run.js';
-import { reportPage, type ScalingRecord } from '../report/report-page.js';
+import { type BenchRecord, reportPage, type ScalingRecord } from '../report/report-page.js';
 
 export interface ReportOptions {
-  /** Folders of runs; files of what `bench scaling --json` printed. */
+  /** Folders of runs; files of what `dtrain bench … --json` printed. */
   readonly sources: readonly string[];
   readonly out: string;
 }
@@ -15,12 +15,14 @@ export interface ReportOptions {
 export async function writeReport({ sources, out }: ReportOptions): Promise<{ runs: number; bytes: number }> {
   const files = sources.filter((source) => fs.statSync(source, { throwIfNoEntry: false })?.isFile());
   const runs = distinct(sources.filter((source) => !files.includes(source)));
-  const scaling = files.flatMap(readScaling);
+  const benches = files.flatMap(readBenches);
+  const isScaling = (bench: BenchRecord): bench is BenchRecord & ScalingRecord => bench.bench === 'scaling';
   if (runs.length === 0) {
     const text = `report: expected at least one folder of a run, got ${sources.join(', ')}. Name a folder under runs/.`;
     throw new DtrainError('DTRAIN_RUN_MISSING', ExitCode.storage, text);
   }
-  const page = reportPage({ runs, scaling });
+  const scaling = benches.filter(isScaling);
+  const page = reportPage({ runs, scaling, benches: benches.filter((bench) => !isScaling(bench)) });
   writeFileAtomic(out, page);
   return { runs: runs.length, bytes: Buffer.byteLength(page) };
 }
@@ -32,17 +34,25 @@ function distinct(folders: readonly string[]): RunRecord[] {
   return isClear ? runs : runs.map((run, i) => ({ ...run, name: folders[i]! }));
 }
 
-function readScaling(file: string): ScalingRecord[] {
+/** A bench is the last line of what a command printed; a file may hold several, and other lines between them. */
+function readBenches(file: string): BenchRecord[] {
   const lines = fs.readFileSync(file, 'utf8').split('\n');
   const found = lines.flatMap((line) => {
     try {
-      const value = JSON.parse(line) as { bench?: string } & ScalingRecord;
-      return value.bench === 'scaling' && Array.isArray(value.points) ? [value] : [];
+      const value = JSON.parse(line) as BenchRecord;
+      return isBench(value) ? [value] : [];
     } catch {
       return [];
     }
   });
   if (found.length > 0) return found;
-  const text = `${file}: expected the folder of a run, or what dtrain bench scaling --json printed, got another file.`;
+  const text = `${file}: expected the folder of a run, or what dtrain bench --json printed, got another file.`;
   throw new DtrainError('DTRAIN_RUN_MISSING', ExitCode.storage, `${text} Name a folder under runs/.`);
+}
+
+function isBench(value: unknown): value is BenchRecord {
+  const { bench, points, imagesPerSecond, seconds } = (value ?? {}) as Record<string, unknown>;
+  if (bench === 'scaling') return Array.isArray(points) && points.length > 0;
+  if (bench === 'all-reduce') return typeof (seconds as { median?: unknown } | null)?.median === 'number';
+  return (bench === 'step' || bench === 'data') && imagesPerSecond !== undefined;
 }

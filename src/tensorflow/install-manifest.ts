@@ -1,6 +1,6 @@
 /**
  * What `dtrain setup` installed: a folder in the cache with a manifest that names every file, its size and its SHA-256. The manifest is
- * written last, so a folder with a manifest whose sizes match is complete.
+ * written last, so a folder with a manifest whose sizes match is complete. And what of a bundle has come so far.
  */
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
@@ -24,6 +24,8 @@ export interface InstallManifest {
   readonly tensorflow: string;
   readonly variant: LibraryVariant;
   readonly files: readonly InstalledFile[];
+  /** The first digits of the bundle that it came from; absent where it came from wheels. */
+  readonly bundle?: string;
 }
 
 /** Where `variant` is, or would be, installed. */
@@ -59,6 +61,39 @@ export async function hashFile(file: string): Promise<string> {
   const hash = createHash('sha256');
   for await (const bytes of fs.createReadStream(file, { highWaterMark: 2 ** 20 })) hash.update(bytes);
   return hash.digest('hex');
+}
+
+/** What `dtrain setup --from-bundle` has taken so far. */
+export interface TakenParts {
+  /** Id of the bundle. */
+  readonly bundle: string;
+  /** How many it has. */
+  readonly parts: number;
+  /** Numbers, from 1. */
+  readonly taken: readonly number[];
+}
+
+export const TAKEN_NAME = 'taken.json';
+
+/** The folder, beside installations, of a bundle whose parts are coming. */
+export function stagingName(variant: LibraryVariant, bundle: string): string {
+  return `.bundle-${TENSORFLOW_VERSION}-${variant}-${bundle}`;
+}
+
+/** All such folders in `parent`, the folder of installations. */
+export function stagingFolders(parent: string, variant: LibraryVariant): readonly string[] {
+  if (!fs.existsSync(parent)) return [];
+  const names = fs.readdirSync(parent).filter((name) => name.startsWith(stagingName(variant, '')));
+  return names.sort().map((name) => path.join(parent, name));
+}
+
+/** Null where nothing was taken. */
+export function takenParts(staging: string): TakenParts | null {
+  try {
+    return JSON.parse(fs.readFileSync(path.join(staging, TAKEN_NAME), 'utf8')) as TakenParts;
+  } catch {
+    return null;
+  }
 }
 
 export const MANIFEST_NAME = 'manifest.json';

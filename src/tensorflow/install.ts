@@ -25,6 +25,7 @@ import {
   libraryPath,
   MANIFEST_NAME,
   readInstallation,
+  stagingFolders,
   TENSORFLOW_VERSION,
 } from './install-manifest.js';
 import { INSTALLERS, type InstallerFailure, runInstaller } from './python-installer.js';
@@ -67,7 +68,7 @@ export async function installTensorFlow(options: InstallOptions): Promise<Instal
   return withLock(`${folder}.lock`, onWait, async () => {
     if (present()) return { folder, installed: false };
     removeLeftovers(parent, variant);
-    checkFreeSpace(parent, variant);
+    checkFreeSpace(parent, NEEDED_BYTES[variant]);
     say(`installing, a download of about ${gigabytes(DOWNLOAD_BYTES[variant])} GB`);
     const start = nowSeconds();
     const temporary = fs.mkdtempSync(path.join(parent, temporaryPrefix(variant)));
@@ -75,9 +76,9 @@ export async function installTensorFlow(options: InstallOptions): Promise<Instal
     try {
       const unpacked = await fetchWheels(variant, temporary, options.env ?? process.env, say);
       say('checking the files');
-      const { files } = await keepLibraries(variant, unpacked, path.join(temporary, 'kept'));
-      commit(path.join(temporary, 'kept'), folder, temporary);
-      bytes = files.reduce((sum, file) => sum + file.bytes, 0);
+      const manifest = await keepLibraries(variant, unpacked, path.join(temporary, 'kept'));
+      commitInstallation(path.join(temporary, 'kept'), manifest, folder, temporary);
+      bytes = manifest.files.reduce((sum, file) => sum + file.bytes, 0);
     } finally {
       fs.rmSync(temporary, { recursive: true, force: true });
     }
@@ -113,7 +114,7 @@ async function fetchWheels(
   throw failedError(variant, worst.name, worst.failure);
 }
 
-/** Moves the files that matter to `kept`, synced and with a manifest. */
+/** Moves the files that matter to `kept`; their manifest. */
 async function keepLibraries(variant: LibraryVariant, unpacked: string, kept: string): Promise<InstallManifest> {
   const files: InstalledFile[] = [];
   for (const entry of fs.readdirSync(unpacked, { recursive: true, encoding: 'utf8' }).sort()) {
@@ -123,10 +124,8 @@ async function keepLibraries(variant: LibraryVariant, unpacked: string, kept: st
     const file = path.join(kept, destination);
     fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.renameSync(source, file);
-    syncFile(file);
     files.push({ path: destination, bytes: fs.statSync(file).size, sha256: await hashFile(file) });
   }
-  const manifest = { tensorflow: TENSORFLOW_VERSION, variant, files };
   if (!fs.existsSync(libraryPath(kept))) {
     const failure: InstallerFailure = {
       kind: 'other',
@@ -134,8 +133,7 @@ async function keepLibraries(variant: LibraryVariant, unpacked: string, kept: st
     };
     throw failedError(variant, 'unpacking', failure);
   }
-  writeFileAtomic(path.join(kept, MANIFEST_NAME), `${JSON.stringify(manifest, null, 1)}\n`);
-  return manifest;
+  return { tensorflow: TENSORFLOW_VERSION, variant, files };
 }
 
 /** Where a file of the unpacked wheels goes: the libraries, what TensorFlow needs of CUDA, and the licences; null for all else. */
@@ -147,15 +145,19 @@ function keptPath(file: string): string | null {
   return licence === null ? null : `nvidia/${licence[1]}/License.txt`;
 }
 
-/** Makes `kept` the installation, in place of an incomplete one. */
-function commit(kept: string, folder: string, temporary: string): void {
+/** Makes `kept`, synced and with its manifest, the installation, in place of an incomplete one, which `temporary` takes; removes `temporary`. */
+export function commitInstallation(kept: string, manifest: InstallManifest, folder: string, temporary: string): void {
+  for (const file of manifest.files) syncFile(path.join(kept, file.path));
+  writeFileAtomic(path.join(kept, MANIFEST_NAME), `${JSON.stringify(manifest, null, 1)}\n`);
   for (const entry of fs.readdirSync(kept, { recursive: true, encoding: 'utf8' })) {
     if (fs.lstatSync(path.join(kept, entry)).isDirectory()) syncFolder(path.join(kept, entry));
   }
-  syncFolder(kept);
   if (fs.existsSync(folder)) fs.renameSync(folder, path.join(temporary, 'replaced'));
   fs.renameSync(kept, folder);
   syncFolder(path.dirname(folder));
+  const parent = path.dirname(folder);
+  for (const left of [temporary, ...stagingFolders(parent, manifest.variant)])
+    fs.rmSync(left, { recursive: true, force: true });
 }
 
 function syncFile(file: string): void {
@@ -179,7 +181,7 @@ function removeLeftovers(parent: string, variant: LibraryVariant): void {
   }
 }
 
-function checkPlatform(): void {
+export function checkPlatform(): void {
   if (process.platform === 'linux' && process.arch === 'x64') return;
   throw new DtrainError(
     'DTRAIN_SETUP_PLATFORM',
@@ -188,7 +190,7 @@ function checkPlatform(): void {
   );
 }
 
-function createFolder(folder: string): void {
+export function createFolder(folder: string): void {
   try {
     fs.mkdirSync(folder, { recursive: true });
     fs.accessSync(folder, fs.constants.W_OK);
@@ -199,9 +201,8 @@ function createFolder(folder: string): void {
   }
 }
 
-function checkFreeSpace(folder: string, variant: LibraryVariant): void {
+export function checkFreeSpace(folder: string, needed: number): void {
   const { bavail, bsize } = fs.statfsSync(folder);
-  const needed = NEEDED_BYTES[variant];
   if (bavail * bsize >= needed) return;
   throw diskFullError(
     `${folder}: expected ${gigabytes(needed)} GB of free space, got ${gigabytes(bavail * bsize)} GB.`,
@@ -212,31 +213,34 @@ function gigabytes(bytes: number): string {
   return (bytes / 1e9).toFixed(1);
 }
 
-function diskFullError(what: string): DtrainError {
+export function diskFullError(what: string): DtrainError {
   const message = `TensorFlow: ${what} Free space, or set DTRAIN_HOME to a folder on a larger disk; then run dtrain setup again.`;
   return new DtrainError('DTRAIN_SETUP_DISK_FULL', ExitCode.environment, message);
+}
+
+export function setupError(code: string, message: string): DtrainError {
+  return new DtrainError(code, ExitCode.environment, `TensorFlow: ${message}`);
 }
 
 /** What the user reads when no installer could do it. */
 function failedError(variant: LibraryVariant, name: string, failure: InstallerFailure): DtrainError {
   const again = variant === 'gpu' ? 'dtrain setup --gpu' : 'dtrain setup';
-  const error = (code: string, message: string) =>
-    new DtrainError(code, ExitCode.environment, `TensorFlow: ${message}`);
   switch (failure.kind) {
     case 'absent':
-      return error(
+      return setupError(
         'DTRAIN_SETUP_NO_INSTALLER',
         `expected uv, or python3 with pip, to install it with; found neither. ` +
           `Install one (for instance: apt install python3-pip), then run ${again} again.`,
       );
     case 'unreachable':
-      return error(
+      return setupError(
         'DTRAIN_SETUP_UNREACHABLE',
         `${name} cannot reach the package index. Check the network, or the proxy and index in the configuration of ${name}, then run ` +
-          `${again} again; or set DTRAIN_TENSORFLOW_LIB to a libtensorflow_cc.so.2 of version ${TENSORFLOW_VERSION}.`,
+          `${again} again; or bring a bundle from a machine with a network (dtrain setup --bundle DIR), or set DTRAIN_TENSORFLOW_LIB to a ` +
+          `libtensorflow_cc.so.2 of version ${TENSORFLOW_VERSION}.`,
       );
     case 'wrongHash':
-      return error(
+      return setupError(
         'DTRAIN_SETUP_WRONG_HASH',
         `${name} got a file whose SHA-256 is not the pinned one. Empty the cache (uv cache clean, python3 -m pip cache purge) ` +
           `and run ${again} again; if it stays, do not trust the package index.`,
@@ -244,7 +248,7 @@ function failedError(variant: LibraryVariant, name: string, failure: InstallerFa
     case 'diskFull':
       return diskFullError(`the disk became full while ${name} was unpacking.`);
     case 'other':
-      return error(
+      return setupError(
         'DTRAIN_SETUP_FAILED',
         `${name} failed. Its last words:\n${lastLines(failure.output)}\nCure that, then run ${again} again.`,
       );

@@ -13,7 +13,9 @@ import {
   type LibraryVariant,
   libraryPath,
   readInstallation,
+  stagingFolders,
   TENSORFLOW_VERSION,
+  takenParts,
 } from './install-manifest.js';
 
 export interface FoundLibrary {
@@ -39,7 +41,7 @@ export function findLibrary(env: NodeJS.ProcessEnv, hasDriver: boolean = hasNvid
   }
   const lines = searched.map(({ source, why }) => `  ${source}: ${why}`);
   const message =
-    `TensorFlow: expected the C library ${LIBRARY_NAME} of version ${TENSORFLOW_VERSION}, found none. Install it: dtrain setup\n` +
+    `TensorFlow: expected the C library ${LIBRARY_NAME} of version ${TENSORFLOW_VERSION}, found none. Install it: dtrain setup, or without a network: dtrain setup --from-bundle DIR\n` +
     `Searched:\n${lines.join('\n')}`;
   throw new DtrainError('DTRAIN_LIBRARY_MISSING', ExitCode.environment, message);
 }
@@ -80,6 +82,11 @@ function askedPlace(asked: string): FoundLibrary {
 function cachePlace(cache: string, variant: LibraryVariant): Place {
   const source = installFolder(cache, variant);
   if (readInstallation(source) !== null) return { path: libraryPath(source), variant, source };
+  const coming = stagingFolders(path.dirname(source), variant).map(takenParts)[0];
+  if (coming) {
+    const { bundle, parts, taken } = coming;
+    return { source, why: `${taken.length} of ${parts} parts of bundle ${bundle.slice(0, 8)} were taken` };
+  }
   return { source, why: fs.existsSync(source) ? 'incomplete' : 'not installed' };
 }
 

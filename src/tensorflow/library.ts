@@ -101,13 +101,18 @@ const CUDA_LIBRARIES: readonly string[] = [
 
 /** Loads the CUDA wheels beside TensorFlow. One that fails is left to TensorFlow, which then finds no GPU; `dtrain doctor` names it. */
 function preloadCuda(libraryPath: string): void {
+  for (const file of cudaLibraries(libraryPath)) preload(file);
+}
+
+/** Paths of CUDA's libraries beside TensorFlow, in the order in which they are loaded; none beside the CPU library. */
+export function cudaLibraries(libraryPath: string): string[] {
   const nvidia = path.join(path.dirname(path.dirname(libraryPath)), 'nvidia');
-  for (const name of CUDA_LIBRARIES) {
+  return CUDA_LIBRARIES.flatMap((name) => {
     const folder = path.join(nvidia, name, 'lib');
-    if (!fs.existsSync(folder)) continue;
+    if (!fs.existsSync(folder)) return [];
     const files = fs.readdirSync(folder).filter((file) => file.includes('.so.'));
-    for (const file of files.sort(ltFirst)) preload(path.join(folder, file));
-  }
+    return files.sort(ltFirst).map((file) => path.join(folder, file));
+  });
 }
 
 /** libcublasLt before libcublas, which needs it. */

@@ -13,6 +13,16 @@ export interface Installer {
   readonly arguments: (requirements: string, target: string) => readonly string[];
 }
 
+/** pip takes a wheel only for a platform that is named; NVIDIA's and TensorFlow's wheels are for these. All run with glibc 2.28. */
+const PLATFORMS = [
+  'manylinux_2_28',
+  'manylinux_2_27',
+  'manylinux_2_25',
+  'manylinux_2_24',
+  'manylinux_2_17',
+  'manylinux2014',
+].map((name) => `${name}_x86_64`);
+
 /** uv (fast) first; both install wheels for CPython 3.12 whatever Python runs them: only the libraries inside matter. */
 export const INSTALLERS: readonly Installer[] = [
   {
@@ -33,8 +43,7 @@ export const INSTALLERS: readonly Installer[] = [
     command: 'python3',
     arguments: (requirements, target) =>
       ['-m', 'pip', 'install', '--no-deps', '--require-hashes', '--only-binary=:all:', '--target', target].concat([
-        '--platform',
-        'manylinux_2_27_x86_64',
+        ...PLATFORMS.flatMap((platform) => ['--platform', platform]),
         '--python-version',
         '3.12',
         '--implementation',

@@ -19,11 +19,12 @@ import {
   drawMixture,
   makeDraws,
 } from '../data/augmentation.js';
+import type { StreamSpec } from '../data/image-stream.js';
 import { ratesOf } from '../optim/optimizer-options.js';
 import { attr } from '../tensorflow/attribute.js';
 import { type Execution, execute } from '../tensorflow/execute.js';
 import { deviceNamed, type Runtime } from '../tensorflow/runtime.js';
-import { type TensorHandle, tensorFrom, tensorOver } from '../tensorflow/tensor-handle.js';
+import { type TensorHandle, tensorFrom } from '../tensorflow/tensor-handle.js';
 import { Variable } from '../tensorflow/variable.js';
 import { DeviceRows } from './device-rows.js';
 import type { GradientMeeting, MeanReport } from './gradient-meeting.js';
@@ -31,24 +32,16 @@ import type { HostReduce } from './host-reduce.js';
 import { PhaseClock } from './phase-clock.js';
 import { type StateViews, stateViews } from './replica-state.js';
 import { SharedRows } from './shared-rows.js';
+import { ResidentImages, type SplitMemory, type StepImages, StreamedImages } from './step-images.js';
 import type { StepProgram } from './step-program.js';
-
-/** One split of the data set in shared memory. */
-export interface SplitMemory {
-  readonly imagesNHWC: Uint8Array;
-  readonly labels: Int32Array;
-  readonly count: number;
-  readonly height: number;
-  readonly width: number;
-}
 
 export interface ReplicaOptions {
   readonly device: string;
   readonly program: StepProgram;
   /** The state to begin with, in shared memory (replica-state.ts); it is only read. */
   readonly state: Float32Array;
-  readonly train: SplitMemory;
-  readonly test: SplitMemory;
+  /** The data set in shared memory, or how it is streamed. */
+  readonly images: { readonly train: SplitMemory; readonly test: SplitMemory } | StreamSpec;
   /** This rank's logical shards: from `first` up to and without `end`. */
   readonly shards: { readonly first: number; readonly end: number };
   readonly augmentation: AugmentationOptions;
@@ -86,7 +79,7 @@ export interface EvaluatedBatch {
   readonly aboveN: Float32Array;
 }
 
-/** Handles of one shard's feeds: dropoutKey, the samples' indices and draws, with mixtures those of the partners and the shares. */
+/** Handles of one shard's feeds: images, labels, dropoutKey, the samples' indices and draws, with mixtures those of the partners and the shares. */
 type Feed = readonly TensorHandle[];
 
 const XLA = [attr.bool('_XlaMustCompile', true)];
@@ -103,8 +96,7 @@ export class Replica {
   readonly #statistics: Variable;
   /** Averaged weights and statistics; empty without train.ema. */
   readonly #averages: readonly Variable[];
-  readonly #trainSplit: readonly TensorHandle[];
-  readonly #testSplit: readonly TensorHandle[];
+  readonly #images: StepImages;
   readonly #meeting: GradientMeeting;
   readonly #draws: AugmentationDraws;
 
@@ -112,7 +104,7 @@ export class Replica {
     this.#runtime = runtime;
     this.#group = group;
     this.#options = options;
-    const { program, train, test } = options;
+    const { device, program, images } = options;
     const { layout } = program;
     const views = stateViews(options.state, layout);
     const variable = (values: Float32Array, i: number) => this.#variable(values, layout.parameterShapes[i]!);
@@ -122,8 +114,10 @@ export class Replica {
     this.#averages = views.averages
       ? [...views.averages.parameters.map(variable), this.#variable(views.averages.statistics, [2, layout.numChannels])]
       : [];
-    this.#trainSplit = this.#split(train);
-    this.#testSplit = this.#split(test);
+    const place = { rank: group.rank, device, timeoutSeconds: () => group.timeoutSeconds };
+    this.#images = this.#owned.use(
+      'ring' in images ? new StreamedImages(runtime, images, place) : new ResidentImages(runtime, device, images),
+    );
     this.#meeting = this.#owned.use(this.#newMeeting());
     const n = program.shardBatch;
     this.#draws = makeDraws(n);
@@ -133,13 +127,20 @@ export class Replica {
   step(batch: StepBatch): StepReport {
     using feeds = new Scope();
     const feed = this.#phase('feed', batch, () => this.#feed(batch, feeds));
-    this.#phase('compute', batch, () => this.#compute(feed));
+    this.#phase('compute', batch, () => this.#compute(batch, feed));
     const mean = this.#phase('reduce', batch, () => this.#reduce(batch));
     this.#phase('update', batch, () => this.#update(batch));
     return this.#phase('report', batch, () => this.#report(mean));
   }
 
-  /** Indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
+  /** What comes before `compute`, alone: for `bench data`. */
+  feedAlone(batch: StepBatch): void {
+    using feeds = new Scope();
+    this.#phase('feed', batch, () => this.#feed(batch, feeds));
+    this.#images.releaseStep(batch.step);
+  }
+
+  /** Images, indices and random draws of each of this rank's shards, on its device. Owned by `feeds`. */
   #feed({ step, ids, epochs }: StepBatch, feeds: Scope): Feed[] {
     const { shards, program, augmentation, device } = this.#options;
     const n = program.shardBatch;
@@ -147,35 +148,39 @@ export class Replica {
       const own = ids.subarray(shard * n, (shard + 1) * n);
       const ownEpochs = epochs.subarray(shard * n, (shard + 1) * n);
       const key = feeds.use(tensorFrom(this.#runtime, device, dropoutKey(augmentation.seed, step, shard), [2]));
-      const samples = this.#samples(own, ownEpochs, feeds);
-      if (!program.feed.mixture) return [key, ...samples];
-      const { partners, shares } = drawMixture(augmentation, own, ownEpochs);
-      const others = this.#samples(partners, ownEpochs, feeds);
-      return [key, ...samples, ...others, feeds.use(tensorFrom(this.#runtime, device, shares, [n]))];
+      const { mixture } = program.feed;
+      const { partners, shares } = mixture ? drawMixture(augmentation, own, ownEpochs) : NO_MIXTURE;
+      const found = this.#images.ofStep(step, shard, own, partners, feeds);
+      const samples = this.#samples(own, ownEpochs, found.indices, feeds);
+      if (!mixture) return [...found.split, key, ...samples];
+      const others = this.#samples(partners, ownEpochs, found.partners, feeds);
+      const share = feeds.use(tensorFrom(this.#runtime, device, shares, [n]));
+      return [...found.split, key, ...samples, ...others, share];
     });
   }
 
-  /** Indices and random draws of samples. */
-  #samples(ids: Int32Array, epochs: Int32Array, feeds: Scope): TensorHandle[] {
+  /** Indices and random draws of samples; `indices`: where they are in the images. */
+  #samples(ids: Int32Array, epochs: Int32Array, indices: Int32Array, feeds: Scope): TensorHandle[] {
     const { program, augmentation, device } = this.#options;
     const n = ids.length;
     drawAugmentation(augmentation, ids, epochs, this.#draws);
     const { cropYX, flip, cutoutYX, colour } = this.#draws;
     const put = (values: Int32Array | Float32Array, shape: readonly number[]) =>
       feeds.use(tensorFrom(this.#runtime, device, values, shape));
-    const usual = [put(ids, [n]), put(cropYX, [n, 2]), put(flip, [n]), put(cutoutYX, [n, 2])];
+    const usual = [put(indices, [n]), put(cropYX, [n, 2]), put(flip, [n]), put(cutoutYX, [n, 2])];
     return program.feed.colour ? [...usual, put(colour!, [n, 2])] : usual;
   }
 
   /** Loss and gradients of each shard, as the shard's row. */
-  #compute(feeds: readonly Feed[]): void {
+  #compute({ step }: StepBatch, feeds: readonly Feed[]): void {
     const { program, shards } = this.#options;
     for (const [i, feed] of feeds.entries()) {
-      const inputs = [...handles(this.#parameters), ...this.#trainSplit, ...feed];
+      const inputs = [...handles(this.#parameters), ...feed];
       const attributes = program.xla ? XLA : [];
       const numOutputs = program.layout.lowLength > 0 ? 2 : 1;
       this.#meeting.bring(shards.first + i, this.#run({ name: program.compute, inputs, attributes, numOutputs }));
     }
+    this.#images.releaseStep(step);
   }
 
   /** The mean row over all shards of all ranks of all hosts. Where a value of it is not finite, all of them stop before their weights change. */
@@ -222,14 +227,29 @@ export class Replica {
     for (const shard of range(first, index === undefined ? end : first + 1)) this.#meeting.spoil(shard, value, index);
   }
 
+  /** Before the batches of an evaluation, and after them or where it was cut short. */
+  beginEvaluation(): void {
+    this.#images.beginEvaluation();
+  }
+
+  endEvaluation(): void {
+    this.#images.endEvaluation();
+  }
+
+  /** Seconds that each step since the last call waited for its images, a part of `feed`; empty where they are all in memory. */
+  takeWaits(): Float64Array {
+    return this.#images.takeWaits();
+  }
+
   /** What became of the test images `first` to `first + count`, at most a whole evaluation batch. */
   evaluate(first: number, count: number): EvaluatedBatch {
     const { program, device } = this.#options;
     const n = program.evaluationBatch;
-    const ids = Int32Array.from({ length: n }, (_, i) => first + Math.min(i, count - 1)); // the last image again where there are no more
-    using indices = tensorFrom(this.#runtime, device, ids, [n]);
+    using feeds = new Scope();
+    const found = this.#images.ofEvaluation(first, count, n, feeds);
+    const indices = feeds.use(tensorFrom(this.#runtime, device, found.indices, [n]));
     const weights = this.#averages.length > 0 ? this.#averages : [...this.#parameters, this.#statistics];
-    const inputs = [...handles(weights), ...this.#testSplit, indices];
+    const inputs = [...handles(weights), ...found.split, indices];
     const outputs = this.#run({ name: program.evaluate, inputs, numOutputs: 4 });
     const [lossOutput, predictedOutput, confidenceOutput, aboveOutput] = outputs;
     using loss = lossOutput!;
@@ -237,9 +257,11 @@ export class Replica {
     using confidence = confidenceOutput!;
     using above = aboveOutput!;
     const floats = (handle: TensorHandle) => handle.readInto(new Float32Array(n)).subarray(0, count);
+    const classesN = readClasses(predicted, n); // waits for the device
+    this.#images.releaseBatch();
     return {
       lossN: floats(loss),
-      predictedN: readClasses(predicted, n).subarray(0, count),
+      predictedN: classesN.subarray(0, count),
       confidenceN: floats(confidence),
       aboveN: floats(above),
     };
@@ -310,15 +332,9 @@ export class Replica {
     const options = { device, layout, collective: reduce, firstShard: shards.first };
     return new DeviceRows(this.#runtime, this.#group, options);
   }
-
-  #split({ imagesNHWC, labels, count, height, width }: SplitMemory): TensorHandle[] {
-    const { device } = this.#options;
-    return [
-      this.#owned.use(tensorOver(this.#runtime, device, imagesNHWC, [count, height, width, 3])),
-      this.#owned.use(tensorFrom(this.#runtime, device, labels, [count])),
-    ];
-  }
 }
+
+const NO_MIXTURE = { partners: new Int32Array(0), shares: new Float32Array(0) };
 
 /** Of the shard and not of the rank, so that any number of ranks drops the same. */
 function dropoutKey(seed: number, step: number, shard: number): Int32Array {

@@ -8,7 +8,7 @@ export const root = fileURLToPath(new URL('../../../', import.meta.url));
 
 /** What the script writes, one JSON object. */
 export function runPython(
-  variable: 'DTRAIN_TENSORFLOW_PYTHON' | 'DTRAIN_TORCH_PYTHON',
+  variable: 'DTRAIN_TENSORFLOW_PYTHON' | 'DTRAIN_TORCH_PYTHON' | 'DTRAIN_CLUSTER_PYTHON',
   script: string,
   words: readonly string[],
 ): Record<string, unknown> {

@@ -106,7 +106,9 @@ test('several runs on one page; a phone; dark', async () => {
   const folder = temporaryFolder();
   const bench = path.join(folder, 'scaling.jsonl');
   const points = [1, 2].map((workers) => ({ workers, imagesPerSecond: 300 * workers, efficiency: 1 / workers ** 0.1 }));
-  fs.writeFileSync(bench, `${JSON.stringify({ bench: 'scaling', config: 'resnet20', devices: 'cpu', points })}\n`);
+  const step = { bench: 'step', workers: 2, globalBatch: 128, imagesPerSecond: { median: 612.3 } };
+  const benches = [{ bench: 'scaling', points }, step].map((one) => ({ config: 'resnet20', devices: 'cpu', ...one }));
+  fs.writeFileSync(bench, benches.map((one) => `${JSON.stringify(one)}\n`).join(''));
   const out = path.join(folder, 'report.html');
   await writeReport({ sources: [...runs.map(({ runDir }) => runDir), bench], out });
   const url = pathToFileURL(out).href;
@@ -119,6 +121,14 @@ test('several runs on one page; a phone; dark', async () => {
   assert.deepEqual(
     await figures(page, 'scaling'),
     points.map(({ workers, efficiency }) => [workers, efficiency]),
+  );
+  assert.deepEqual(await figures(page, 'scaling-speed'), [
+    [1, 300, 300],
+    [2, 600, 600],
+  ]);
+  assert.equal(
+    await page.evaluate(`document.querySelector('#benches tbody').textContent`),
+    'stepresnet20, cpu, batch 1282612 images/s',
   );
   const before = await page.evaluate<string>(`document.querySelector('#confusion').textContent`);
   await page.evaluate(

@@ -65,6 +65,17 @@ test('TensorBoard reads scalars, images, text and histogram of a run', async () 
     );
     assert(pairs.every(([, norm]) => norm > 0));
   }
+  // Of each layer, the norms that the step events since the last evaluation saw.
+  const numSeen = evaluations.map(
+    ({ step }, i) => steps.filter((one) => one.step <= step && one.step > (evaluations[i - 1]?.step ?? 0)).length,
+  );
+  assert(numSeen.every((num) => num > 0));
+  for (const layer of layers.map((tag) => tag.replace('gradientNorm/', '')))
+    assert.deepEqual(
+      found.histograms[`gradientNorms/${layer}`],
+      evaluations.map(({ step }, i) => [step, numSeen[i], numSeen[i]]),
+      layer,
+    );
   const norms = found.histograms['gradientNorms']!;
   assert.deepEqual(
     norms,

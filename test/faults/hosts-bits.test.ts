@@ -1,11 +1,13 @@
 /** Several hosts on the loopback interface: the bits of one process with as many shards, also after a stop; and the ring, close to them. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
 import { nowSeconds } from '../../src/core/clock.js';
 import { decodeSafetensors } from '../../src/core/safetensors.js';
-import { endsOf, startHosts } from '../support/host-processes.js';
-import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder } from '../support/train-run.js';
+import type { ScalingBench } from '../../src/run/bench-scaling.js';
+import { endsOf, HostProcess, loopbackHosts, startHosts } from '../support/host-processes.js';
+import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder, tinyImages } from '../support/train-run.js';
 import { recordProof, recordRow } from './record.js';
 
 const ALARM = { timeout: 240_000 };
@@ -53,6 +55,24 @@ test('four hosts have the bits of one process; the ring is within 1e-5 of them',
     name: 'four hosts with allReduce.exact=false against one process',
     goal: 'a relative difference below 1e-5 after 3 steps',
     observed: relative.toExponential(1),
+    pass: true,
+  });
+});
+
+test('two hosts that stream their images have the bits of one process with the set in memory', ALARM, async () => {
+  const set = ['data.name=image-folder', `data.path=${tinyImages()}`, 'data.augment={crop: 1, mixup: 0.3}'];
+  const train = ['train={epochs: 1, maxSteps: null, globalBatch: 32, logicalShards: 4, threadsPerWorker: 1}'];
+  const one = await runTraining(1, [...set, ...train]);
+  const streamed = await runHosts(2, [...set, ...train, 'data.memoryBytes=0']);
+  assert.deepEqual(differingFiles(streamed, one.runDir), []);
+  const evaluations = [streamed, one.runDir].map((folder) =>
+    fs.readFileSync(path.join(folder, 'evaluation.json'), 'utf8'),
+  );
+  assert.equal(evaluations[0], evaluations[1]);
+  recordProof({
+    name: 'two hosts that stream their images against one process with the set in memory',
+    goal: 'the same bytes of weights, optimizer and evaluation',
+    observed: 'equal after one epoch with mixtures',
     pass: true,
   });
 });
@@ -107,3 +127,43 @@ test(
     });
   },
 );
+
+test('bench scaling on two hosts: host 0 alone, then both; every host has its figures', ALARM, async () => {
+  const hosts = await loopbackHosts(2);
+  const small = [
+    '--config',
+    'resnet20',
+    '--cpus',
+    '1',
+    '--steps',
+    '2',
+    '--warmup',
+    '1',
+    '--json',
+    'data.name=synthetic',
+  ];
+  const batch = ['train.globalBatch=8', 'train.threadsPerWorker=1', TRUSTED];
+  const ends = await endsOf(
+    [0, 1].map(
+      (rank) => new HostProcess(['bench', 'scaling', ...small, ...batch, '--hosts', hosts, '--host-rank', `${rank}`]),
+    ),
+  );
+  const points = ends.map(({ exitCode, stdout, stderr }) => {
+    assert.equal(exitCode, 0, stdout + stderr);
+    return (JSON.parse(stdout) as ScalingBench).points;
+  });
+  assert.deepEqual(
+    points.map((all) => all.map(({ workers, hosts: count }) => [workers, count])),
+    [
+      [
+        [1, 1],
+        [2, 2],
+      ],
+      [[2, 2]],
+    ],
+  );
+  const [alone, both] = points[0]!;
+  assert.equal(alone!.efficiency, 1);
+  const expected = both!.imagesPerSecond / (2 * alone!.imagesPerSecond);
+  assert(Math.abs(both!.efficiency - expected) < 1e-3, JSON.stringify(points));
+});

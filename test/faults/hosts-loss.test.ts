@@ -165,6 +165,112 @@ test('a late host is waited for, and it is said who is missing', ALARM, async ()
   });
 });
 
+test(
+  'host 0 dies before it opens its port: the other says for how long it waits, and ends with 12, once',
+  ALARM,
+  async () => {
+    const hosts = await loopbackHosts(2);
+    const [address] = hosts.split(',');
+    // Host 0 ends with 3 before it opens anything; host 1 would be started three times again after any other lost host.
+    const broken = startHost(hosts, 0, ['train.globalBatch=0', TRUSTED]);
+    const words = [...SMALL_RUN, ...SHARDS, TRUSTED, 'cluster.waitSeconds=12'];
+    const begun = nowSeconds();
+    const [zero, one] = await endsOf([broken, startHost(hosts, 1, words)]);
+    assert.deepEqual(exitCodes([zero!, one!]), [3, 12], textOf([zero!, one!]));
+    assert.match(one!.stderr, /waiting for the others \(.*\) for at most 12 s\n/);
+    assert(one!.stderr.includes(`cluster: still waiting for host 0 (${address}), 10 s of at most 12 s\n`), one!.stderr);
+    const seconds = one!.endedAt - begun;
+    assert(one!.stderr.includes(`cluster: host 0 (${address}) did not come within 12 s. `), one!.stderr);
+    assert.doesNotMatch(one!.stderr, /Restart/);
+    assert(seconds < 12 * 5, `${seconds} s`);
+    recordRow({
+      row: 29,
+      fault: 'host 0 ends before it opens its port',
+      injected: 'a configuration that host 0 refuses; host 1 has cluster.waitSeconds=12',
+      observed:
+        'host 1 said every 10 s for whom it waited and for how long, and ended after that time, without a restart',
+      code: 12,
+      seconds,
+      lost: 'nothing',
+      pass: true,
+    });
+  },
+);
+
+for (const { rank, exitCode, words, told } of [
+  // Before it would open its port: a folder that holds another run's checkpoints.
+  { rank: 0, exitCode: 7, words: (run: string) => ['--run-dir', run], told: /\n {2}.*checkpoints/ },
+  {
+    rank: 1,
+    exitCode: 5,
+    words: () => ['data.path=/nowhere', 'data.name=cifar10'],
+    told: /\n {2}data\.path: \/nowhere: /,
+  },
+]) {
+  test(
+    `host ${rank} cannot begin (${exitCode}): the other reads why within seconds, and does not try again`,
+    ALARM,
+    async () => {
+      const { runDir } = await runTraining(1, ['train.maxSteps=1']);
+      const hosts = await loopbackHosts(2);
+      const begun = nowSeconds();
+      const own = (host: number) => (host === rank ? words(runDir) : []);
+      const ends = await endsOf(
+        [0, 1].map((host) => startHost(hosts, host, [...SMALL_RUN, ...SHARDS, TRUSTED, ...own(host)])),
+      );
+      const [failed, other] = [ends[rank]!, ends[1 - rank]!];
+      assert.deepEqual([failed.exitCode, other.exitCode], [exitCode, 12], textOf(ends));
+      const line = `cluster: host ${rank} (${hosts.split(',')[rank]}) cannot take part and ended with exit code ${exitCode}:\n`;
+      assert(other.stderr.includes(line), other.stderr);
+      assert.match(other.stderr, told);
+      assert.doesNotMatch(other.stderr, /Restart/);
+      const seconds = other.endedAt - begun;
+      assert(seconds < 60, `${seconds} s`);
+      recordRow({
+        row: 29,
+        fault: `host ${rank} cannot begin`,
+        injected: rank === 0 ? "its folder holds another run's checkpoints" : 'its data are not there',
+        observed: "the other told that host's own message, and did not try again",
+        code: 12,
+        seconds,
+        lost: 'nothing',
+        pass: true,
+      });
+    },
+  );
+}
+
+test('a rank of host 1 hangs: host 1 ends with 11, and host 0 tells its words', ALARM, async () => {
+  const hosts = await loopbackHosts(2);
+  const words = [
+    ...SMALL_RUN,
+    ...SHARDS,
+    TRUSTED,
+    'allReduce.timeoutSeconds=4',
+    '--max-restarts',
+    '0',
+    '--run-dir',
+    temporaryFolder(),
+  ];
+  const fault = { DTRAIN_FAULT: 'stall:rank=0,step=3,phase=compute' };
+  const begun = nowSeconds();
+  const ends = await endsOf([startHost(hosts, 0, words), startHost(hosts, 1, words, [], fault)]);
+  assert.deepEqual(exitCodes(ends), [12, 11], textOf(ends));
+  const [, address] = hosts.split(',');
+  const line = `step 3: lost host 1 (${address}): rank 0, step 3, compute: no progress for 4 s. `;
+  assert(ends[0]!.stderr.includes(line), ends[0]!.stderr);
+  recordRow({
+    row: 30,
+    fault: 'a rank of host 1 hung, its process alive',
+    injected: 'a stall in step 3, allReduce.timeoutSeconds=4',
+    observed: 'host 1 ended by its own watchdog, and host 0 told its words',
+    code: 12,
+    seconds: ends[0]!.endedAt - begun,
+    lost: 'steps since the last checkpoint',
+    pass: true,
+  });
+});
+
 test('host 0 came and dies before the run begins: the other does not wait for ten minutes', ALARM, async () => {
   const hosts = await loopbackHosts(3); // host 2 never comes
   const words = [

@@ -4,7 +4,7 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { DtrainError, type ExitCode, serializeError } from '../../src/core/errors.js';
+import { DtrainError, ExitCode, serializeError } from '../../src/core/errors.js';
 import type { EngineBenchOptions, EngineOptions, FromEngine, ToEngine } from '../../src/run/engine-protocol.js';
 import { END_EVENT, RUN_EVENT, STEP_BENCH } from './events.js';
 
@@ -56,6 +56,8 @@ async function act(behaviour: string, { runDir, life }: EngineOptions): Promise<
   if (what === 'signal') signal(more as NodeJS.Signals);
   if (what === 'exit') process.exit(Number(more));
   if (what === 'fail') await fail('DTRAIN_TEST', Number(more) as ExitCode, `life ${life} failed.`);
+  if (what === 'missing')
+    await fail('DTRAIN_HOST_MISSING', ExitCode.hostLost, 'cluster: host 0 (a:1) did not come within 600 s.');
   if (what === 'fatal') {
     process.stdout.write('a line of a model\n');
     process.stderr.write('2026-01-01 00:00:00.000001: F tensorflow/core/fake.cc:7] Check failed: 1 == 2\n');

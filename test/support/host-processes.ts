@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { nowSeconds } from '../../src/core/clock.js';
 import { temporaryFolder } from './train-run.js';
 
-const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+export const DTRAIN_MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
 /** Leaders of process groups: a supervisor and its engine. */
 const children = new Set<ChildProcess>();
@@ -38,9 +38,14 @@ export class HostProcess {
   #stderr = '';
   readonly #waiting: { text: string; told: () => void }[] = [];
 
-  /** `launcher`: words before the command, such as `ip netns exec NAME`. */
-  constructor(words: readonly string[], env: NodeJS.ProcessEnv = {}, launcher: readonly string[] = []) {
-    const [file, ...more] = [...launcher, process.execPath, MAIN, ...words];
+  /** `launcher`: words before the command, such as `ip netns exec NAME`; `program`: another command than dtrain. */
+  constructor(
+    words: readonly string[],
+    env: NodeJS.ProcessEnv = {},
+    launcher: readonly string[] = [],
+    program: readonly string[] = [process.execPath, DTRAIN_MAIN],
+  ) {
+    const [file, ...more] = [...launcher, ...program, ...words];
     this.child = spawn(file!, more, { env: { ...process.env, ...env }, cwd: temporaryFolder(), detached: true });
     this.child.stdout!.on('data', (chunk: Buffer) => this.#heard(chunk.toString(), ''));
     this.child.stderr!.on('data', (chunk: Buffer) => this.#heard('', chunk.toString()));
@@ -101,9 +106,10 @@ export function startHost(
   rank: number,
   words: readonly string[],
   launcher: readonly string[] = [],
+  env: NodeJS.ProcessEnv = {},
 ): HostProcess {
   const place = ['--hosts', hosts, '--host-rank', `${rank}`];
-  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], {}, launcher);
+  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], env, launcher);
 }
 
 /** Starts all hosts. */

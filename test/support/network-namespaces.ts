@@ -1,7 +1,11 @@
 /** Hosts of their own on this machine: network namespaces, a line between them, and names. Needs Linux, `ip` and root. */
-import { spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import { after } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const SLOW_LINE = fileURLToPath(new URL('../../../test/support/slow_line.py', import.meta.url));
 
 /** A host: its namespace, and the words before a command that runs in it. */
 export interface NetworkHost {
@@ -17,7 +21,7 @@ export function did(command: string): boolean {
 }
 
 /**
- * Two hosts with a line between their devices `eth`, known to each other by `names`; undefined where this machine cannot. Removed after the
+ * Two hosts with a line between their devices `eth`, known to each other by `names` (of one host several, with spaces between); undefined where this machine cannot. Removed after the
  * tests of the file.
  */
 export function networkHosts(names: readonly [string, string]): readonly NetworkHost[] | undefined {
@@ -49,4 +53,43 @@ export function networkHosts(names: readonly [string, string]): readonly Network
     fs.writeFileSync(`/etc/netns/${namespace}/hosts`, `127.0.0.1 localhost\n${table}`);
   }
   return hosts;
+}
+
+/** A second line between two hosts, slow and lossy; it has other addresses. */
+export class SlowLine {
+  readonly addresses: readonly string[];
+  readonly #child: ChildProcess;
+  #output = '';
+
+  private constructor(child: ChildProcess, addresses: readonly string[]) {
+    this.#child = child;
+    this.addresses = addresses;
+    child.stdout!.on('data', (chunk: Buffer) => (this.#output += chunk.toString()));
+  }
+
+  /** Undefined where this machine cannot. `loss`: the share of frames that do not arrive. */
+  static async between(
+    hosts: readonly NetworkHost[],
+    milliseconds: number,
+    loss: number,
+  ): Promise<SlowLine | undefined> {
+    const names = hosts.map(({ namespace }) => namespace);
+    const words = [SLOW_LINE, ...names, `${milliseconds}`, `${loss}`, '1'];
+    const child = spawn('python3', words, { stdio: ['pipe', 'pipe', 'inherit'] });
+    after(() => child.kill('SIGKILL'));
+    const line = new SlowLine(child, ['10.213.78.1', '10.213.78.2']);
+    const ended = once(child, 'close');
+    const isReady = await Promise.race([once(child.stdout!, 'data').then(() => true), ended.then(() => false)]);
+    const isMade =
+      isReady && line.addresses.every((address, i) => did(`ip -n ${names[i]} address add ${address}/24 dev slow`));
+    return isMade ? line : undefined;
+  }
+
+  /** Removes it; gives the frames that were sent and how many of them were lost. */
+  async end(): Promise<{ frames: number; lost: number }> {
+    this.#child.stdin!.end();
+    await once(this.#child, 'close');
+    const [, frames, lost] = /(\d+) frames, (\d+) lost/.exec(this.#output) ?? [];
+    return { frames: Number(frames), lost: Number(lost) };
+  }
 }

@@ -13,10 +13,11 @@ import type { Engine } from '../../src/graph/engine.js';
 import type { Model } from '../../src/model/catalogue.js';
 import type { Weights } from '../../src/model/torch-layout.js';
 import type { OptimizerOptions } from '../../src/optim/optimizer-options.js';
-import { Replica, type SplitMemory, type StepReport } from '../../src/train/replica.js';
+import { Replica, type StepReport } from '../../src/train/replica.js';
 import { allocateState, type StateViews, stateViews } from '../../src/train/replica-state.js';
 import type { RowLayout } from '../../src/train/row-layout.js';
 import { writeFirstWeights } from '../../src/train/state-transfer.js';
+import type { SplitMemory } from '../../src/train/step-images.js';
 import { type ProgramOptions, type RecordedProgram, recordProgram } from '../../src/train/step-program.js';
 import { CPU_0 } from './test-runtime.js';
 
@@ -87,7 +88,7 @@ export class OneRank {
     const augmentation = { ...augment, seed: SEED, count, height, width };
     const both = { train: split, test: split };
     const own = { first: 0, end: shards };
-    const replicaOptions = { device, program, state: this.#state, ...both, shards: own, augmentation };
+    const replicaOptions = { device, program, state: this.#state, images: both, shards: own, augmentation };
     this.replica = new Replica(engine.runtime, this.#group, replicaOptions);
   }
 

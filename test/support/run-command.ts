@@ -48,6 +48,7 @@ export async function runCommand(
     benchStep: absent('benchStep'),
     benchAllReduce: absent('benchAllReduce'),
     benchScaling: absent('benchScaling'),
+    benchData: absent('benchData'),
     findLearningRate: absent('findLearningRate'),
     findBatch: absent('findBatch'),
     openMetrics: absent('openMetrics'),

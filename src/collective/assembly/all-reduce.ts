@@ -96,7 +96,7 @@ export function sumOfLowRows(rows: usize, stride: usize, shards: i32, start: usi
   } else {
     for (let at = start; at < end; at += 16) {
       const row = rows + at;
-      store2(result + 2 * at, sumLow(row, stride, shards, false), sumLow(row, stride, shards, true), factor);
+      store2(result + 2 * at, sumFirst(row, stride, shards), sumLast(row, stride, shards), factor);
     }
   }
 }
@@ -150,11 +150,22 @@ function sum(row: usize, stride: usize, count: i32): v128 {
   return f32x4.add(sum(row, stride, half), sum(row + <usize>half * stride, stride, count - half));
 }
 
-/** Four of the eight elements at `row`, the first or the last ones, summed over `count` rows of bfloat16, any count. */
-function sumLow(row: usize, stride: usize, count: i32, isLast: bool): v128 {
-  if (count == 1) return isLast ? last(v128.load(row)) : first(v128.load(row));
+/** The first four of the eight elements at `row`, summed over `count` rows of bfloat16, any count. */
+function sumFirst(row: usize, stride: usize, count: i32): v128 {
+  if (count == 4) return sumFirst4(row, stride);
+  if (count == 2) return f32x4.add(first(v128.load(row)), first(v128.load(row + stride)));
+  if (count == 1) return first(v128.load(row));
   const half = 1 << (31 - clz(count - 1)); // the largest power of two below count
-  return f32x4.add(sumLow(row, stride, half, isLast), sumLow(row + <usize>half * stride, stride, count - half, isLast));
+  return f32x4.add(sumFirst(row, stride, half), sumFirst(row + <usize>half * stride, stride, count - half));
+}
+
+/** The last four likewise. */
+function sumLast(row: usize, stride: usize, count: i32): v128 {
+  if (count == 4) return sumLast4(row, stride);
+  if (count == 2) return f32x4.add(last(v128.load(row)), last(v128.load(row + stride)));
+  if (count == 1) return last(v128.load(row));
+  const half = 1 << (31 - clz(count - 1));
+  return f32x4.add(sumLast(row, stride, half), sumLast(row + <usize>half * stride, stride, count - half));
 }
 
 // @ts-ignore: decorator

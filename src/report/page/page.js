@@ -9,6 +9,8 @@ const COLOURS = 6;
 const PHASES = ['feed', 'compute', 'reduce', 'update', 'report'];
 const colour = (index) => `var(--c${index % COLOURS})`;
 
+/** Of an axis: a whole percent where that is what it is. */
+const percentTick = (value) => `${Number((100 * value).toPrecision(4))} %`;
 const percent = (value) => (value === null || value === undefined ? '–' : `${(100 * value).toFixed(1)} %`);
 const count = (value) => Math.round(value).toLocaleString('en-US');
 const short = (value) => (Math.abs(value) >= 1000 ? count(value) : String(Number(value.toPrecision(3))));
@@ -57,9 +59,20 @@ const [LEFT, RIGHT, TOP, BOTTOM, HEIGHT] = [48, 10, 8, 34, 230];
 
 /**
  * series: [{name, colour, dashed, points: [[x, y]], marks: [x]}]. Marks are checkpoints, small triangles on the axis.
- * stacked: each series is drawn on top of the ones before; all have the same xs.
+ * stacked: each series is drawn on top of the ones before; all have the same xs. tick: as format, for the axis. whole: x counts things.
  */
-function chart({ id, title, xLabel, format = short, series, zero = false, top = null, stacked = false, from = 0 }) {
+function chart({
+  id,
+  title,
+  xLabel,
+  format = short,
+  tick = format,
+  whole = false,
+  series,
+  zero = false,
+  top = null,
+  stacked = false,
+}) {
   const shown = series.filter(({ points }) => points.length > 0);
   const panel = element('section', { class: 'panel', id, 'aria-labelledby': `${id}-title` });
   panel.append(element('h3', { id: `${id}-title` }, title));
@@ -80,7 +93,7 @@ function chart({ id, title, xLabel, format = short, series, zero = false, top = 
   const [yLow, yHigh] = [zero || stacked ? 0 : Math.min(...all), top ?? Math.max(...all)];
   const pad = top === null ? (yHigh - yLow || Math.abs(yHigh) || 1) * 0.06 : 0;
   const [y0, y1] = [zero || stacked ? 0 : yLow - pad, yHigh + pad];
-  const [x0, x1] = [from, Math.max(xs.at(-1), from + 1e-9)];
+  const [x0, x1] = [0, Math.max(xs.at(-1), 1e-9)];
   const px = (x) => LEFT + ((x - x0) / (x1 - x0)) * (width - LEFT - RIGHT);
   const py = (y) => TOP + (1 - (y - y0) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
 
@@ -90,12 +103,13 @@ function chart({ id, title, xLabel, format = short, series, zero = false, top = 
     role: 'img',
     'aria-label': `${title}. Arrow keys read values.`,
   });
-  for (const tick of ticks(y0, y1, 5)) {
-    svg.append(shape('line', { class: 'axis', x1: LEFT, x2: width - RIGHT, y1: py(tick), y2: py(tick) }));
-    svg.append(shape('text', { x: LEFT - 6, y: py(tick) + 4, 'text-anchor': 'end' }, format(tick)));
+  for (const y of ticks(y0, y1, 5)) {
+    svg.append(shape('line', { class: 'axis', x1: LEFT, x2: width - RIGHT, y1: py(y), y2: py(y) }));
+    svg.append(shape('text', { x: LEFT - 6, y: py(y) + 4, 'text-anchor': 'end' }, tick(y)));
   }
-  for (const tick of ticks(x0, x1, width > 450 ? 8 : 5)) {
-    svg.append(shape('text', { x: px(tick), y: HEIGHT - BOTTOM + 16, 'text-anchor': 'middle' }, short(tick)));
+  for (const x of ticks(x0, x1, width > 450 ? 8 : 5)) {
+    if (whole && !Number.isInteger(x)) continue;
+    svg.append(shape('text', { x: px(x), y: HEIGHT - BOTTOM + 16, 'text-anchor': 'middle' }, short(x)));
   }
   svg.append(shape('text', { x: width - RIGHT, y: HEIGHT - 4, 'text-anchor': 'end' }, xLabel));
   shown.forEach((one, i) => {
@@ -221,7 +235,7 @@ function facts(run) {
     ['epoch', step ? short(step.epoch) : '–'],
     ['step', step ? count(step.step) : '–'],
     ['images/s', count(run.end?.imagesPerSecond ?? step?.imagesPerSecond ?? 0)],
-    ['time', run.end ? duration(run.end.wallSeconds) : '–'],
+    run.end ? ['time', duration(run.end.wallSeconds)] : ['left', timeLeft(run)],
     ['parameters', count(run.run.parameters)],
   ];
   return element(
@@ -231,6 +245,19 @@ function facts(run) {
       element('div', { class: 'fact' }, element('span', { class: 'soft' }, name), element('b', {}, value)),
     ),
   );
+}
+
+/** At the speed of the last steps. */
+function timeLeft({ run, steps, error }) {
+  const step = lastOf(steps);
+  if (error || !step || !(step.imagesPerSecond > 0)) return '–';
+  return duration(((run.totalSteps - step.step) * run.globalBatch) / step.imagesPerSecond);
+}
+
+/** `2 CPU workers`, `4 GPUs` */
+function devicesText({ workers, devices }) {
+  const noun = devices[0]?.includes('GPU') ? 'GPU' : 'CPU worker';
+  return `${workers} ${noun}${workers === 1 ? '' : 's'}`;
 }
 
 function comparison(runs) {
@@ -276,6 +303,7 @@ function curves(runs) {
       title: 'Accuracy (triangles: checkpoints)',
       xLabel: 'epoch',
       format: percent,
+      tick: percentTick,
       series: pair('testAccuracy', (step) => step.trainAccuracy),
     }),
     chart({ id: 'loss', title: 'Loss, in nats', xLabel: 'epoch', series: pair('testLoss', (step) => step.loss) }),
@@ -312,40 +340,63 @@ function phases(run) {
   return chart({ id: 'phases', title: 'Phases of a step, in milliseconds', xLabel: 'epoch', series, stacked: true });
 }
 
-function scalingChart(scaling) {
-  const series = scaling.map(({ config, devices, points }, i) => ({
-    name: `${config}, ${devices}`,
+/** Speed by workers, with what as many times the first point would be; and the share of that which was reached. */
+function scalingCharts(scaling) {
+  const name = ({ config, devices, precision }) => [config, devices, precision].filter(Boolean).join(', ');
+  const ideal = ({ points }) => {
+    const [first] = points;
+    return points.map(({ workers }) => [workers, (first.imagesPerSecond / first.efficiency / first.workers) * workers]);
+  };
+  const speed = scaling.flatMap((bench, i) => [
+    {
+      name: name(bench),
+      colour: colour(i),
+      points: bench.points.map(({ workers, imagesPerSecond }) => [workers, imagesPerSecond]),
+    },
+    { name: `${name(bench)}, if perfect`, colour: colour(i), dashed: true, points: ideal(bench) },
+  ]);
+  const efficiency = scaling.map((bench, i) => ({
+    name: name(bench),
     colour: colour(i),
-    points: points.map(({ workers, efficiency }) => [workers, efficiency]),
+    points: bench.points.map(({ workers, efficiency: share }) => [workers, share]),
   }));
-  return chart({
-    id: 'scaling',
-    title: 'Scaling: efficiency by workers',
-    xLabel: 'workers',
-    format: percent,
-    zero: true,
-    top: 1.1,
-    series,
+  const axis = { xLabel: 'workers', whole: true, zero: true };
+  return [
+    chart({ id: 'scaling-speed', title: 'Scaling: images per second by workers', ...axis, series: speed }),
+    chart({
+      id: 'scaling',
+      title: 'Scaling: efficiency by workers',
+      format: percent,
+      tick: percentTick,
+      top: Math.max(1.1, ...efficiency.flatMap(({ points }) => points.map(([, share]) => share))),
+      ...axis,
+      series: efficiency,
+    }),
+  ];
+}
+
+function benchTable(benches) {
+  const rows = benches.map((bench) => {
+    const { config, devices, precision, workers, ranks, globalBatch, bytes, imagesPerSecond, seconds } = bench;
+    const what = [config, devices, precision, globalBatch && `batch ${globalBatch}`, bytes && `${count(bytes)} bytes`];
+    const speed =
+      imagesPerSecond === undefined
+        ? `${short(1000 * seconds.median)} ms a round`
+        : `${count(imagesPerSecond.median ?? imagesPerSecond)} images/s`;
+    const words = [bench.bench, what.filter(Boolean).join(', ')].map((text) => element('td', { class: 'word' }, text));
+    return [...words, workers ?? ranks ?? '', speed];
   });
+  return table(['bench', 'of', 'workers', 'median'], rows, { id: 'benches' });
 }
 
 function perClass({ classes, perClass: accuracies }) {
-  const [row, width] = [20, 480];
-  const svg = shape('svg', {
-    viewBox: `0 0 ${width} ${row * classes.length}`,
-    role: 'img',
-    'aria-label': 'Accuracy of each class',
+  const rows = classes.map((name, i) => {
+    const bar = element('span', { class: 'bar' });
+    bar.style.setProperty('--share', accuracies[i] ?? 0);
+    return [element('td', { class: 'word' }, name), element('td', { class: 'wide' }, bar), percent(accuracies[i])];
   });
-  classes.forEach((name, i) => {
-    const [y, full] = [i * row, width - 190];
-    svg.append(shape('text', { x: 120, y: y + 14, 'text-anchor': 'end' }, name.slice(0, 18)));
-    svg.append(shape('rect', { x: 128, y: y + 3, width: full, height: row - 6, fill: 'var(--line)', rx: 3 }));
-    svg.append(
-      shape('rect', { x: 128, y: y + 3, width: full * accuracies[i], height: row - 6, fill: colour(0), rx: 3 }),
-    );
-    svg.append(shape('text', { x: width, y: y + 14, 'text-anchor': 'end' }, percent(accuracies[i])));
-  });
-  return element('section', { class: 'panel', id: 'per-class' }, element('h3', {}, 'Accuracy of each class'), svg);
+  const made = table(['class', '', 'accuracy'], rows, { class: 'bars' });
+  return element('section', { class: 'panel', id: 'per-class' }, element('h3', {}, 'Accuracy of each class'), made);
 }
 
 /** Rows: labels; columns: what the network said. */
@@ -389,7 +440,8 @@ function calibrationChart({ calibration }) {
     { name: 'ideal', colour: 'var(--soft)', dashed: true, points: points.map(([x]) => [x, x]) },
   ];
   const title = `Calibration: accuracy by probability (error ${percent(calibration.error)})`;
-  return chart({ id: 'calibration', title, xLabel: 'probability', format: percent, zero: true, top: 1, series });
+  const shares = { format: percent, tick: percentTick, zero: true, top: 1 };
+  return chart({ id: 'calibration', title, xLabel: 'probability', ...shares, series });
 }
 
 function mistakes({ classes, mostWrong }) {
@@ -453,17 +505,13 @@ function environment(run) {
 
 let chosen = 0;
 
-function draw({ runs, scaling }) {
+function draw(given) {
+  const { runs, scaling, benches } = given;
   const run = runs[Math.min(chosen, runs.length - 1)];
   const page = document.getElementById('page');
   const parts = [element('h1', {}, runs.map(({ name }) => name).join(' · '))];
   const { model, data } = run.environment ?? {};
-  const words = [
-    model?.name,
-    data?.source,
-    `${run.run.workers} × ${run.run.devices[0] ?? ''}`,
-    `dtrain ${run.run.version}`,
-  ].filter(Boolean);
+  const words = [model?.name, data?.source, devicesText(run.run), `dtrain ${run.run.version}`].filter(Boolean);
   parts.push(element('p', { class: 'soft' }, `${words.join(' · ')} · `, stateOf(run)));
   parts.push(facts(run));
   if (runs.length > 1) parts.push(element('h2', {}, 'Runs'), comparison(runs));
@@ -477,17 +525,23 @@ function draw({ runs, scaling }) {
     select.value = String(chosen);
     select.addEventListener('change', () => {
       chosen = Number(select.value);
-      draw({ runs, scaling });
+      draw(given);
       document.getElementById('choice').focus();
     });
     parts.push(element('h2', {}, element('label', {}, 'One run: ', select)));
   }
   parts.push(element('h2', {}, 'Where the time goes'));
-  parts.push(element('div', { class: 'grid' }, phases(run), scaling.length > 0 ? scalingChart(scaling) : null));
+  parts.push(element('div', { class: 'grid' }, phases(run), ...(scaling.length > 0 ? scalingCharts(scaling) : [])));
+  if (benches.length > 0) parts.push(element('h2', {}, 'Benches'), benchTable(benches));
   parts.push(element('h2', {}, 'Test images'), ...testSection(run));
   parts.push(element('h2', {}, 'Configuration'), configuration(runs));
   parts.push(element('h2', {}, 'Environment'), environment(run));
+  const open = [...page.querySelectorAll('details[open]')].map((details) => details.parentElement.id);
   page.replaceChildren(...parts);
+  for (const id of open) {
+    const details = document.querySelector(`#${id} > details`);
+    if (details) details.open = true;
+  }
 }
 
 let data = JSON.parse(document.getElementById('data').textContent);
