@@ -183,7 +183,23 @@ function benchRows() {
       words: ['bench', 'all-reduce', ...deviceWords(layout), ...overrides, ...allReduceSize()],
     })),
   );
-  return [...steps, ...allReduces, ...scalingRow(), speedrunRow()];
+  const data = {
+    id: 'data-resnet20',
+    words: [
+      'bench',
+      'data',
+      '--config',
+      'resnet20',
+      ...deviceWords(layouts[0]),
+      ...SAME_WORK.slice(0, 1),
+      ...stepSize(),
+    ],
+  };
+  return [...steps, ...allReduces, ...scalingRow(), data, speedrunRow()];
+}
+
+function stepSize() {
+  return [`train.globalBatch=${BATCH}`, '--steps', String(STEPS), '--warmup', String(WARMUP), '--json'];
 }
 
 function allReduceSize() {
@@ -193,8 +209,7 @@ function allReduceSize() {
 function stepWords(model, precision, compile, layout) {
   const stem = model === 'resnet20' ? 'cifar' : 'imagenet';
   const overrides = [`train.precision=${precision}`, `train.compile=${compile}`, `model.stem=${stem}`];
-  const size = [`train.globalBatch=${BATCH}`, '--steps', String(STEPS), '--warmup', String(WARMUP), '--json'];
-  return ['bench', 'step', '--config', model, ...deviceWords(layout), ...SAME_WORK, ...overrides, ...size];
+  return ['bench', 'step', '--config', model, ...deviceWords(layout), ...SAME_WORK, ...overrides, ...stepSize()];
 }
 
 /** Parts of one card share it: their speed says nothing of several cards. */
@@ -205,8 +220,16 @@ function scalingRow() {
     skipped.push({ what: 'bench scaling', why: 'one device' });
     return [];
   }
-  const size = [`train.globalBatch=${BATCH}`, '--steps', String(STEPS), '--warmup', String(WARMUP), '--json'];
-  const words = ['bench', 'scaling', '--config', 'resnet20', `--${kind}s`, counts.join(','), ...SAME_WORK, ...size];
+  const words = [
+    'bench',
+    'scaling',
+    '--config',
+    'resnet20',
+    `--${kind}s`,
+    counts.join(','),
+    ...SAME_WORK,
+    ...stepSize(),
+  ];
   return [{ id: 'scaling-resnet20', words }];
 }
 
@@ -240,6 +263,7 @@ function figureOf(result) {
   if (result.bench === 'all-reduce') return `${(1000 * result.seconds.median).toFixed(2)} ms`;
   if (result.bench === 'scaling')
     return result.points.map(({ workers, efficiency }) => `${workers}: ${efficiency.toFixed(2)}`).join(', ');
+  if (result.bench === 'data') return `${result.imagesPerSecond} images/s`;
   if (result.bench === 'step') return `${result.imagesPerSecond.median} images/s`;
   return `test accuracy ${result.finalTestAccuracy} in ${result.wallSeconds} s`;
 }

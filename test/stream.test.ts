@@ -2,11 +2,13 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { loadConfig } from '../src/config/load.js';
 import type { TrainEvent } from '../src/core/events.js';
 import { benchData } from '../src/run/bench-data.js';
+import { decodingEnvironment } from '../src/run/decoder-pool.js';
 import { evaluateCheckpoint } from '../src/run/evaluate.js';
 import { SlowDecoders } from '../src/run/slow-decoders.js';
 import { lastCheckpointFile, runTraining, SMALL_RUN, tinyImages } from './support/train-run.js';
@@ -89,6 +91,22 @@ test('bench data measures both paths with real steps', async () => {
   assert(imagesPerSecond > 0 && stream!.imagesPerSecond > 0 && stream!.training.imagesPerSecond > 0);
   assert.deepEqual([stream!.stepsAhead, stream!.peakSteps], [8, 8]);
   assert(said.some((line) => line.startsWith(`${images}: 160 images of 8x8 take`)));
+});
+
+test('a process that decodes has a thread a core for it, four at least, unless the user says otherwise', (t) => {
+  const before = process.env['UV_THREADPOOL_SIZE'];
+  t.after(() => {
+    if (before === undefined) delete process.env['UV_THREADPOOL_SIZE'];
+    else process.env['UV_THREADPOOL_SIZE'] = before;
+  });
+  delete process.env['UV_THREADPOOL_SIZE'];
+  const { UV_THREADPOOL_SIZE: threads, PATH } = decodingEnvironment();
+  assert.deepEqual(
+    [Number(threads), PATH],
+    [Math.max(4, Math.min(32, os.availableParallelism())), process.env['PATH']],
+  );
+  process.env['UV_THREADPOOL_SIZE'] = '7';
+  assert.equal(decodingEnvironment()['UV_THREADPOOL_SIZE'], '7');
 });
 
 test('steps that wait are told of once, when it is more than a tenth of the time', () => {

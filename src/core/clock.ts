@@ -7,11 +7,6 @@ export function nowSeconds(): number {
   return Number(process.hrtime.bigint()) / 1e9;
 }
 
-/** Seconds since 1970, to the microsecond: to find what another clock calls a moment of ours. Durations come from nowSeconds. */
-export function unixSeconds(): number {
-  return (performance.timeOrigin + performance.now()) / 1000;
-}
-
 /**
  * When this process was started, on the clock of `nowSeconds`, to a hundredth of a second: by the kernel's account, which also holds what
  * the loader took before Node began to count.

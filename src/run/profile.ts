@@ -1,12 +1,15 @@
 /**
  * `--profile N`: what every rank does when, in the run's first N steps, as a Chrome trace for ui.perfetto.dev and chrome://tracing.
  *
- * Idea: the ranks note the start and length of each phase anyway; this only writes them down, a line of the picture for each rank.
+ * Idea: the ranks note the start and length of each phase anyway; this only writes them down, a line of the picture for each rank, and below
+ * them what TensorFlow's own profiler saw on its threads and devices meanwhile.
+ * Must stay true: one clock for both.
  * Format: "Trace Event Format", the JSON object form: complete events (X), metadata (M) and counters (C); times in microseconds.
  */
 import path from 'node:path';
 import { PHASES } from '../core/events.js';
 import { writeFileAtomic } from '../core/files.js';
+import type { OperationLine } from '../tensorflow/profiler.js';
 
 export interface ProfiledSegment {
   /** Steps that were finished before it. */
@@ -35,6 +38,8 @@ export class Profile {
   readonly #lastStep: number;
   readonly #events: TraceEvent[] = [];
   #origin: number | undefined;
+  /** End of the last step that belongs to it. */
+  #end = Number.NEGATIVE_INFINITY;
   #isWritten = false;
 
   /** Of the steps after `firstStep` up to and including `firstStep + numSteps`. */
@@ -55,6 +60,7 @@ export class Profile {
         if (number > this.#lastStep) break;
         const phase = i % PHASES.length;
         const end = start + seconds[i]!;
+        this.#end = Math.max(this.#end, end);
         this.#span(PHASES[phase]!, rank, start, end, number);
         if (phase !== PHASES.length - 1) continue;
         this.#span(`step ${number}`, rank, starts[i - phase]!, end, number);
@@ -62,6 +68,31 @@ export class Profile {
       }
     }
     return step + losses.length >= this.#lastStep;
+  }
+
+  /** What TensorFlow did during these steps; the rest is left out. A process of the picture a plane, a line a thread. */
+  addOperations(lines: readonly OperationLine[]): void {
+    const planes = [...new Set(lines.map(({ plane }) => plane))];
+    for (const [i, plane] of planes.entries()) this.#name('process_name', 0, `TensorFlow ${plane}`, PID + 1 + i);
+    for (const [tid, { plane, name, spans }] of lines.entries()) {
+      const pid = PID + 1 + planes.indexOf(plane);
+      const begin = this.#origin ?? Number.POSITIVE_INFINITY;
+      const during = spans.filter(({ startSeconds }) => startSeconds >= begin && startSeconds < this.#end);
+      if (during.length > 0) this.#name('thread_name', tid, name, pid);
+      for (const { name: full, startSeconds, seconds } of during) {
+        const [node, type] = operationOf(full);
+        this.#events.push({
+          name: type ?? node,
+          cat: 'tensorflow',
+          ph: 'X',
+          pid,
+          tid,
+          ts: this.#microseconds(startSeconds),
+          dur: Math.round(seconds * MICROSECONDS * 1000) / 1000,
+          ...(type !== undefined && { args: { node } }),
+        });
+      }
+    }
   }
 
   /** Writes the file, once and where any step has ended; whether it did. @throws DTRAIN_STORAGE (exit 7). */
@@ -75,8 +106,8 @@ export class Profile {
     return true;
   }
 
-  #name(name: string, tid: number, text: string): void {
-    this.#events.push({ name, ph: 'M', pid: PID, tid, args: { name: text } });
+  #name(name: string, tid: number, text: string, pid = PID): void {
+    this.#events.push({ name, ph: 'M', pid, tid, args: { name: text } });
   }
 
   #span(name: string, tid: number, start: number, end: number, step: number): void {
@@ -93,4 +124,10 @@ export class Profile {
   #microseconds(at: number): number {
     return Math.round((at - this.#origin!) * MICROSECONDS * 1000) / 1000;
   }
+}
+
+/** TensorFlow writes `node:Type` of an operation: both; of other work, its name alone. */
+function operationOf(name: string): readonly [node: string, type?: string] {
+  const parts = /^(.+):(\w+)$/.exec(name);
+  return parts ? [parts[1]!, parts[2]!] : [name];
 }

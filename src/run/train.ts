@@ -18,6 +18,7 @@ import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { CheckpointEvent, EndEvent, EvaluationEvent, RunStartEvent, TrainEvent } from '../core/events.js';
 import { realFs } from '../core/file-system.js';
+import { Profiler } from '../tensorflow/profiler.js';
 import type { OpenCheckpoint } from '../train/checkpoint.js';
 import type { RunProgress } from '../train/checkpoint-state.js';
 import { checkSpace, pointTo, type RunFacts } from '../train/save-checkpoint.js';
@@ -215,6 +216,7 @@ class TrainingRun {
   readonly #saver: CheckpointSaver | null;
   readonly #generation: number;
   readonly #profile: Profile | undefined;
+  #profiler: Profiler | undefined;
   #step = 0;
   /** Of this process: steps that were finished before it, and the first progress that was seen. */
   #firstStep = 0;
@@ -247,6 +249,7 @@ class TrainingRun {
     const { profileSteps } = options;
     if (profileSteps && directory) {
       this.#profile = new Profile(directory.path, assembly.devices.names, this.#step, profileSteps);
+      this.#profiler = this.#beginProfiler();
     }
   }
 
@@ -338,9 +341,21 @@ class TrainingRun {
     if (this.#profile?.add({ step: this.#step, ranks, losses })) this.#writeProfile(this.#profile);
   }
 
+  /** Without TensorFlow's part a profile is still one. */
+  #beginProfiler(): Profiler | undefined {
+    try {
+      return new Profiler(this.#assembly.devices.runtime);
+    } catch (error) {
+      this.#warn(`profile: it will be without TensorFlow's operations. ${(error as Error).message}`);
+      return undefined;
+    }
+  }
+
   /** A profile that cannot be written ends no run. */
   #writeProfile(profile: Profile): void {
     try {
+      profile.addOperations(this.#profiler?.end() ?? []);
+      this.#profiler = undefined;
       if (profile.write()) this.#options.say?.(`profile: ${profile.file} (for ui.perfetto.dev)`);
     } catch (error) {
       this.#warn((error as Error).message);

@@ -140,6 +140,34 @@ export interface CollectiveApi {
   checkPeerHealth(context: Pointer, task: string, milliseconds: number, status: Pointer, done: () => void): void;
 }
 
+/**
+ * TensorFlow's profiler, which has no C functions: these are its C++ ones by their mangled names. What C++ returns by value it writes where the
+ * first argument points. A run without --profile never looks them up.
+ */
+export interface ProfilerApi {
+  /** Makes a message, empty, in memory of ours: ProfileOptions, XSpace. `arena`: null. */
+  newOptions(options: Uint8Array, arena: null): void;
+  newSpace(space: Uint8Array, arena: null): void;
+  parse(message: Uint8Array, bytes: Uint8Array, length: number): number;
+  /** Into a std::string. */
+  serialize(text: BigUint64Array, message: Uint8Array): void;
+  /** Into a std::unique_ptr, which is one address. */
+  create(session: BigUint64Array, options: Uint8Array): void;
+  /** Into an absl::Status, which is one word. */
+  collect(status: BigUint64Array, session: Pointer, space: Uint8Array): void;
+  deleteSession(session: Pointer): void;
+}
+
+const PROFILER_PROTOTYPES: Readonly<Record<keyof ProfilerApi, string>> = {
+  newOptions: 'void _ZN10tensorflow14ProfileOptionsC1EPN6google8protobuf5ArenaE(void*, void*)',
+  newSpace: 'void _ZN10tensorflow8profiler6XSpaceC1EPN6google8protobuf5ArenaE(void*, void*)',
+  parse: 'bool _ZN6google8protobuf11MessageLite14ParseFromArrayEPKvi(void*, const void*, int)',
+  serialize: 'void _ZNK6google8protobuf11MessageLite17SerializeAsStringB5cxx11Ev(void*, void*)',
+  create: 'void _ZN3tsl15ProfilerSession6CreateERKN10tensorflow14ProfileOptionsE(void*, void*)',
+  collect: 'void _ZN3tsl15ProfilerSession11CollectDataEPN10tensorflow8profiler6XSpaceE(void*, void*, void*)',
+  deleteSession: 'void _ZN3tsl15ProfilerSessionD1Ev(void*)',
+};
+
 const COLLECTIVE_PROTOTYPES = `
   void TFE_EnableCollectiveOps(void*, const void*, size_t, void*); void TFE_AbortCollectiveOps(void*, void*);
   void TF_SetStatus(void*, int, const char*); void TF_DeleteStatus(void*);
@@ -202,6 +230,8 @@ export interface Native {
   readonly c: CApi;
   /** Looks up what several hosts need. @throws DTRAIN_LIBRARY_UNUSABLE (exit 4). */
   readonly collectives: () => CollectiveApi;
+  /** Looks up TensorFlow's profiler. @throws DTRAIN_LIBRARY_UNUSABLE (exit 4). */
+  readonly profiler: () => ProfilerApi;
   /** Copies `bytes` bytes between TensorFlow's memory and an array of ours, either way. */
   readonly copyBytes: (target: Pointer | ArrayBufferView, source: Pointer | ArrayBufferView, bytes: number) => void;
   /** A C function that does nothing, as the deallocator of memory that is ours. A JavaScript one could deadlock. */
@@ -223,6 +253,7 @@ export function openNative(libraryPath: string, verbose = false): Native {
   return {
     c: lookUp(library, PROTOTYPES, libraryPath) as unknown as CApi,
     collectives: () => (collectives ??= lookUpCollectives(library, libraryPath)),
+    profiler: () => lookUpProfiler(library, libraryPath),
     copyBytes: libc.func('void* memcpy(void*, const void*, size_t)') as unknown as Native['copyBytes'],
     doNothing: libc.symbol('getppid', 'void') as unknown as Pointer,
     addressOf: (array) => koffi.address(array),
@@ -232,6 +263,15 @@ export function openNative(libraryPath: string, verbose = false): Native {
 function lookUpCollectives(library: Library, libraryPath: string): CollectiveApi {
   const { TFE_CollectiveOpsCheckPeerHealth: check, ...rest } = lookUp(library, COLLECTIVE_PROTOTYPES, libraryPath);
   return { ...rest, checkPeerHealth: check!.async } as unknown as CollectiveApi;
+}
+
+function lookUpProfiler(library: Library, libraryPath: string): ProfilerApi {
+  const functions = lookUp(library, Object.values(PROFILER_PROTOTYPES).join('; '), libraryPath);
+  const named = Object.entries(PROFILER_PROTOTYPES).map(([name, prototype]) => [
+    name,
+    functions[/(\w+)\(/.exec(prototype)![1]!],
+  ]);
+  return Object.fromEntries(named) as unknown as ProfilerApi;
 }
 
 function lookUp(library: Library, prototypes: string, libraryPath: string): Record<string, NativeFunction> {

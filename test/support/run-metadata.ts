@@ -5,6 +5,7 @@
  * FunctionGraphs.partition_graphs (1), GraphDef.node (1), NodeDef.op (2) and .device (4).
  */
 import type { Native, Pointer } from '../../src/tensorflow/c-api.js';
+import { fieldsOf } from '../../src/tensorflow/protobuf-reader.js';
 import type { Runtime } from '../../src/tensorflow/runtime.js';
 
 /** Types of operations by device (`/device:CPU:1`), of all functions that `act` runs. */
@@ -39,31 +40,4 @@ function metadataOf({ c, native, context, status }: Runtime, act: () => void): U
 function copied<T extends Uint8Array | BigUint64Array>(native: Native, from: Pointer, into: T): T {
   native.copyBytes(into, from, into.byteLength);
   return into;
-}
-
-/** The contents of each field `wanted` of a message, of those that are length-delimited. */
-function fieldsOf(message: Uint8Array, wanted: number): Uint8Array[] {
-  const found: Uint8Array[] = [];
-  let at = 0;
-  const varint = () => {
-    let value = 0;
-    for (let factor = 1; ; factor *= 128) {
-      const byte = message[at++]!;
-      value += (byte % 128) * factor;
-      if (byte < 128) return value;
-    }
-  };
-  while (at < message.length) {
-    const tag = varint();
-    const wireType = tag % 8;
-    if (wireType === 0) varint();
-    else if (wireType === 1) at += 8;
-    else if (wireType === 5) at += 4;
-    else {
-      const length = varint();
-      if (Math.floor(tag / 8) === wanted) found.push(message.subarray(at, at + length));
-      at += length;
-    }
-  }
-  return found;
 }

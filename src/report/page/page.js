@@ -14,9 +14,11 @@ const percentTick = (value) => `${Number((100 * value).toPrecision(4))} %`;
 const percent = (value) => (value === null || value === undefined ? '–' : `${(100 * value).toFixed(1)} %`);
 const count = (value) => Math.round(value).toLocaleString('en-US');
 const short = (value) => (Math.abs(value) >= 1000 ? count(value) : String(Number(value.toPrecision(3))));
+/** `4:05`, `1:02:03`, as the terminal has it. */
 const duration = (seconds) => {
   const [h, m, s] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
-  return h > 0 ? `${h} h ${m} min` : m > 0 ? `${m} min ${s} s` : `${s} s`;
+  const two = (value) => String(value).padStart(2, '0');
+  return h > 0 ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 };
 
 /** An element: attributes by name, text and elements as children. */
