@@ -1,10 +1,12 @@
 /**
- * `npm run bench:peers [ROW...]`: dtrain against its peers on this machine, in turn, A B A B.
+ * `npm run bench:peers [ROW...]`: dtrain against its peers on this machine, in turn, A B A B. With rows, those whose names hold one of the words;
+ * their figures take the place of older ones in the day's file.
  *
  * Idea: every figure is a ratio of two commands that ran one after the other; the median of the pairs is compared with the goal, so a
  * machine whose speed drifts disturbs both alike. Same work on both sides: momentum SGD, no augmentation, synthetic images.
  * Peers are PyTorch and TensorFlow in Python, as their experts write them (bench/reference), each in an environment of its own that is
- * made once in the cache folder; PEERS_PYTHON and PEERS_TENSORFLOW_PYTHON name pythons that have them already. A row without a peer holds
+ * made once in the cache folder; PEERS_PYTHON and PEERS_TENSORFLOW_PYTHON name pythons that have them already. Of several forms of a peer the
+ * best counts, pair by pair; a form that is far behind in the first pair is not run again. A row without a peer holds
  * a figure of ours against a bound. Writes bench/results/<what>-<machine>-<date>.json and prints a table.
  */
 import { execFileSync } from 'node:child_process';
@@ -12,6 +14,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { tableText } from '../src/cli/number-text.js';
+import { writeFileAtomic } from '../src/core/files.js';
 import { cacheFolder } from '../src/core/home.js';
 import { median, type Spread, spread } from '../src/core/statistics.js';
 
@@ -32,6 +36,8 @@ interface Row {
 
 interface Measured {
   readonly id: string;
+  /** When its last pair ended, in UTC. */
+  readonly at: string;
   readonly work: string;
   readonly goal: number;
   readonly ratio: Spread;
@@ -41,9 +47,19 @@ interface Measured {
   readonly commands: readonly string[];
 }
 
+/** A file of bench/results. */
+interface Results {
+  readonly command: string;
+  readonly date: string;
+  readonly machine: Json;
+  readonly rows: readonly Measured[];
+}
+
 const ROOT = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
 const REFERENCE = path.join(ROOT, 'bench', 'reference');
 const PAIRS = 3;
+/** Of the best form of a peer in the first pair: a slower one than this is not run again. */
+const FAR_BEHIND = 0.8;
 
 const imagesPerSecond = (result: Json) => (result['imagesPerSecond'] as Spread).median;
 const oneOver = (key: string) => (result: Json) => 1 / (result[key] as number);
@@ -82,10 +98,12 @@ function pytorchSteps(model: string, ...words: readonly string[]): string[][] {
     '3',
     ...words,
   ];
-  return [
+  const eager = [
     [...script, '--processes', '2', '--threads', '1'],
     [...script, '--processes', '1', '--threads', '2'],
   ];
+  // The CIFAR network is compared with what is written for it; torchvision's also with what the compiler makes of them.
+  return model === 'resnet20' ? eager : [...eager, ...eager.map((form) => [...form, '--compile'])];
 }
 
 /** Of a step's seconds, the share that lies outside of TensorFlow's kernels. */
@@ -215,16 +233,21 @@ function resultOf(command: readonly string[]): Json {
 
 function measure({ id, work, goal, ours, peers: peersOf, figure, atLeast }: Row): Measured {
   const peers = peersOf();
+  let near = peers;
   const own: number[] = [];
   const best: number[] = [];
   for (let pair = 0; pair < PAIRS; pair++) {
     own.push(figure(resultOf(ours)));
-    best.push(peers.length === 0 ? 1 : Math.max(...peers.map((peer) => figure(resultOf(peer)))));
+    const figures = near.map((peer) => figure(resultOf(peer)));
+    const most = near.length === 0 ? 1 : Math.max(...figures);
+    best.push(most);
+    near = near.filter((_, i) => figures[i]! >= FAR_BEHIND * most);
     process.stderr.write(`${id}: pair ${pair + 1} of ${PAIRS}: ${(own.at(-1)! / best.at(-1)!).toFixed(2)}\n`);
   }
   const ratios = own.map((value, i) => value / best[i]!);
   return {
     id,
+    at: new Date().toISOString().slice(0, 16),
     work,
     goal,
     ratio: spread(ratios),
@@ -247,9 +270,28 @@ function machineFacts(): Json {
   };
 }
 
+/** The day's file with `measured` in it, rows in the order of `ids`; what is not measured anew stays. */
+function merged(file: string, measured: readonly Measured[], ids: readonly string[], date: string): Results {
+  const before = fs.existsSync(file) ? (JSON.parse(fs.readFileSync(file, 'utf8')) as Results) : undefined;
+  const isAnew = new Set(measured.map(({ id }) => id));
+  const kept = before?.rows.filter(({ id }) => !isAnew.has(id)) ?? [];
+  const rows = [...kept, ...measured].sort((a, b) => ids.indexOf(a.id) - ids.indexOf(b.id));
+  return { command: 'npm run bench:peers', date, machine: machineFacts(), rows };
+}
+
+function tableOf(rows: readonly Measured[]): string {
+  const ratioText = ({ median, min, max }: Spread) => `${median.toFixed(2)} (${min.toFixed(2)} to ${max.toFixed(2)})`;
+  const lines = rows.map(({ work, ratio, goal, reached }) => {
+    return [work, ratioText(ratio), String(goal), reached ? 'reached' : 'not reached'];
+  });
+  return tableText([['work', 'of the peer (spread)', 'goal', 'verdict'], ...lines]);
+}
+
 const wanted = process.argv.slice(2);
-const chosen = rows().filter(({ id }) => wanted.length === 0 || wanted.some((word) => id.includes(word)));
-const results = chosen.map(measure);
+const all = rows();
+const chosen = all.filter(({ id }) => wanted.length === 0 || wanted.some((word) => id.includes(word)));
+const ids = all.map(({ id }) => id);
+if (chosen.length === 0) throw new Error(`no row is called ${wanted.join(', ')}; there are ${ids.join(', ')}`);
 const date = new Date().toISOString().slice(0, 10);
 const machine = (os.cpus()[0]?.model ?? 'machine')
   .toLowerCase()
@@ -258,14 +300,10 @@ const machine = (os.cpus()[0]?.model ?? 'machine')
   .replace(/-$/, '');
 const file = path.join(ROOT, 'bench', 'results', `peers-${machine}-${os.availableParallelism()}-cores-${date}.json`);
 fs.mkdirSync(path.dirname(file), { recursive: true });
-fs.writeFileSync(
-  file,
-  `${JSON.stringify({ command: 'npm run bench:peers', date, machine: machineFacts(), rows: results }, null, 2)}\n`,
-);
-for (const { work, goal, ratio, reached } of results) {
-  const figures = `${ratio.median.toFixed(2)} (${ratio.min.toFixed(2)} to ${ratio.max.toFixed(2)})`;
-  process.stdout.write(
-    `${work.padEnd(50)} ${figures.padEnd(24)} goal ${goal}  ${reached ? 'reached' : 'not reached'}\n`,
-  );
+const results: Measured[] = [];
+for (const row of chosen) {
+  results.push(measure(row));
+  // After each row: hours of figures are not lost to the last one.
+  writeFileAtomic(file, `${JSON.stringify(merged(file, results, ids, date), null, 2)}\n`);
 }
-process.stdout.write(`${path.relative(process.cwd(), file)}\n`);
+process.stdout.write(`${tableOf(results)}\n${path.relative(process.cwd(), file)}\n`);

@@ -1,13 +1,15 @@
 /** What the commands ask of the run layer and print of its answers, with a run layer made up by the test. */
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
 import os from 'node:os';
-import { test } from 'node:test';
+import path from 'node:path';
+import { after, test } from 'node:test';
 import type { RunLayer } from '../src/cli/run-layer.js';
 import { loadConfig } from '../src/config/load.js';
 import { MODEL_NAMES } from '../src/config/schema.js';
 import { DtrainError, ExitCode } from '../src/core/errors.js';
 import type { DataBench } from '../src/run/bench-data.js';
-import { END_EVENT, evaluationEvent, RUN_EVENT, stepEvent } from './support/events.js';
+import { END_EVENT, evaluationEvent, RUN_EVENT, STEP_BENCH, stepEvent } from './support/events.js';
 import { runCommand } from './support/run-command.js';
 
 /** Keeps the options of each call, gives `answer`. */
@@ -263,22 +265,6 @@ test('eval of many classes: the largest confusions instead of a matrix, and the 
 
 // ——— bench ———
 
-const STEP_BENCH = {
-  bench: 'step',
-  config: 'resnet20',
-  devices: 'cpu',
-  workers: 2,
-  globalBatch: 128,
-  precision: 'float32',
-  steps: 20,
-  imagesPerSecond: { median: 600, min: 570, max: 620 },
-  secondsPerStep: { median: 0.21 },
-  seconds: { feed: 0.0004, compute: 0.205, reduce: 0.0006, update: 0.002, report: 0.0001 },
-  flopsPerImage: 244_000_000,
-  startSeconds: 1.4,
-  peakRssBytes: 900_000_000,
-} as const;
-
 test('bench step', async () => {
   const { calls, call } = asked<Parameters<RunLayer['benchStep']>[0], typeof STEP_BENCH>(STEP_BENCH);
   const { stdout } = await runCommand(
@@ -293,10 +279,16 @@ test('bench step', async () => {
     stdout,
     `run      resnet20, 2 x cpu, batch 128, float32, 20 steps
 speed    600 images/s (570 to 620)
-step     210 ms: feed 0.4 ms, compute 205 ms, reduce 0.6 ms, update 2 ms, report 0.1 ms
+step     210 ms
 work     244 MFLOP an image, 146 GFLOP/s
-start    1.4 s
+start    1.4 s to the end of the first step
 memory   900 MB
+
+feed     0.4 ms   0.2 %  ▏
+compute  205 ms  98.5 %  ███████████████████████████████████████▌
+reduce   0.6 ms   0.3 %  ▏
+update     2 ms   1.0 %  ▌
+report   0.1 ms   0.0 %  ▏
 `,
   );
   const json = await runCommand(['bench', 'step', '--config', 'resnet20', '--json'], { benchStep: call });
@@ -342,8 +334,8 @@ test('bench scaling: the gate is checked after all figures are out', async () =>
     devices: 'cpu',
     precision: 'float32',
     points: [
-      { workers: 1, imagesPerSecond: 310, efficiency: 1 },
-      { workers: 2, imagesPerSecond: 540, efficiency: 0.871 },
+      { workers: 1, imagesPerSecond: 310, efficiency: 1, seconds: STEP_BENCH.seconds },
+      { workers: 2, imagesPerSecond: 540, efficiency: 0.871, seconds: STEP_BENCH.seconds },
     ],
   } as const;
   const { calls, call } = asked<Parameters<RunLayer['benchScaling']>[0], typeof bench>(bench);
@@ -358,6 +350,15 @@ test('bench scaling: the gate is checked after all figures are out', async () =>
     stdout: `${JSON.stringify(bench)}\n`,
     stderr: 'bench scaling: 2 workers: expected an efficiency of at least 0.9, got 0.871.\n',
   });
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'dtrain-test-'));
+  after(() => fs.rmSync(folder, { recursive: true }));
+  const chart = path.join(folder, 'scaling.svg');
+  const { stderr } = await runCommand([...words, '--chart', chart], { benchScaling: call });
+  assert.equal(stderr, `chart: ${chart}\n`);
+  assert.match(fs.readFileSync(chart, 'utf8'), /^<svg xmlns=.*<title>resnet20, cpu, float32<\/title>.*<\/svg>\n$/s);
+  const nowhere = await runCommand([...words, '--chart', '/nowhere/scaling.svg'], { benchScaling: call });
+  assert.deepEqual([nowhere.exitCode, nowhere.stdout], [7, table], 'the figures come first');
+  assert.match(nowhere.stderr, /^\/nowhere\/scaling\.svg: cannot be written \(ENOENT\)\. /);
 });
 
 test('bench data: both paths, the waits of real steps, and which one a run takes', async () => {

@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { createArena, rowBytes, rowOffset, rowStride, rowView } from '../src/collective/gradient-arena.js';
+import {
+  type ArenaSpec,
+  createArena,
+  lastResult,
+  rowBytes,
+  rowOffset,
+  rowStride,
+  rowView,
+} from '../src/collective/gradient-arena.js';
 import { instantiateKernel } from '../src/collective/kernel.js';
 import { chunkOfRank, RankGroup } from '../src/collective/rank-group.js';
 import { referenceMean } from '../src/collective/reference.js';
@@ -11,18 +19,32 @@ import { DtrainError } from '../src/core/errors.js';
 const SPECIAL = [0, -0, 1e-45, -1e-45, 1.1754942e-38, 1e38, -3e38, Infinity, -Infinity, NaN, 1, -1, 16777216, 1 / 3];
 const anyFloat = fc.oneof(fc.float(), fc.constantFrom(...SPECIAL));
 
-/** The mean of the rows as `world` ranks compute it, chunk by chunk, in one thread. */
+/**
+ * The mean of the rows as `world` ranks compute it, chunk by chunk, in one thread: once beside the rows, and once in the place of the first one,
+ * which lies behind the others, as in every second all-reduce. Both are the same.
+ */
 function meanByRanks(world: number, rows: readonly Float32Array[]): Float32Array {
   const spec = createArena({ world, shards: rows.length, rowLength: rows[0]!.length });
-  for (const [shard, row] of rows.entries()) rowView(spec, shard).set(row);
+  const [apart, behind] = [0, rows.length].map((place) => meanWith(spec, place, rows)) as [Float32Array, Float32Array];
+  assertSameBits(apart, behind);
+  return apart;
+}
+
+/** With the first row in row `first` and the result in row `shards`. */
+function meanWith(spec: ArenaSpec, first: number, rows: readonly Float32Array[]): Float32Array {
+  for (const [shard, row] of rows.entries()) rowView(spec, shard === 0 ? first : shard).set(row);
   const { sumOfRows } = instantiateKernel(spec.memory);
-  const stride = rowStride(spec);
+  const { world, shards } = spec;
+  const [place, others, result] = [rowOffset(spec, first), rowOffset(spec, 0), rowOffset(spec, shards)];
+  let finite = 1;
   for (let rank = 0; rank < world; rank++) {
     const { start, end } = chunkOfRank(rank, world, rowBytes(spec));
-    sumOfRows(rowOffset(spec, 0), stride, rows.length, start, end, rowOffset(spec, rows.length), 1 / rows.length);
+    finite &= sumOfRows(place, others, rowStride(spec), shards, start, end, result, 1 / shards);
   }
-  for (const [shard, row] of rows.entries()) assertSameBits(rowView(spec, shard), row);
-  return rowView(spec, rows.length);
+  for (const [shard, row] of rows.entries()) if (shard > 0) assertSameBits(rowView(spec, shard), row);
+  const mean = rowView(spec, shards).slice();
+  assert.equal(finite === 1, mean.every(Number.isFinite), 'what is not finite is seen');
+  return mean;
 }
 
 /** Equal bit for bit, −0 and denormals included; any NaN equals any NaN, whose payload WebAssembly leaves open. */
@@ -130,6 +152,24 @@ test('a group of one rank needs no other thread', () => {
   assert.equal(group.arrivedLast, true);
 });
 
+test('the mean takes the place of the first row, in two places in turn, where it stays through the next gradients', () => {
+  const spec = createArena({ world: 1, shards: 2, rowLength: 3 });
+  const group = new RankGroup(spec, 0, 60);
+  assert.deepEqual([...lastResult(spec)], [0, 0, 0]);
+  for (let round = 0; round < 5; round++) {
+    const first = group.row(0);
+    const before = [...group.result];
+    first.set([round, 1, 2]);
+    group.row(1).set([round, 3, 4]);
+    assert.deepEqual([...group.result], before, 'those of the last round are not touched');
+    group.allReduceMean();
+    assert.deepEqual([...group.result], [round, 2, 3]);
+    assert.equal(group.result.byteOffset, first.byteOffset);
+    assert.notEqual(group.row(0).byteOffset, first.byteOffset);
+    assert.deepEqual([...lastResult(spec)], [round, 2, 3]);
+  }
+});
+
 test('an arena above 4 GiB is a configuration error', () => {
   assert.throws(
     () => createArena({ world: 4, shards: 64, rowLength: 25_000_000 }),
@@ -158,15 +198,17 @@ test('one value that is not finite, anywhere in the result, is seen at this all-
     [3, 17],
   ] as const) {
     const group = new RankGroup(createArena({ world: 1, shards, rowLength }), 0, 60);
-    const row = group.row(shards - 1);
+    const reduceWith = (value: number, at: number) => {
+      for (let shard = 0; shard < shards; shard++) group.row(shard).fill(0);
+      group.row(shards - 1)[at] = value;
+      group.allReduceMean();
+    };
     for (const at of [0, 1, 16, 16_383, 16_384, Math.floor(rowLength / 2), rowLength - 1]) {
       if (at >= rowLength) continue;
       for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
-        row[at] = value;
-        group.allReduceMean();
+        reduceWith(value, at);
         assert.equal(group.resultIsFinite, false, `${value} at ${at} of ${rowLength}`);
-        row[at] = 3.4e38;
-        group.allReduceMean();
+        reduceWith(3.4e38, at);
         assert.equal(group.resultIsFinite, true);
       }
     }

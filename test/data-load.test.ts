@@ -8,6 +8,7 @@ import { allocateImageSet, type DataName, type DataSet } from '../src/data/data-
 import { cacheFileOf } from '../src/data/decoded-cache.js';
 import type { RemoteFile } from '../src/data/download.js';
 import { loadDataSet } from '../src/data/load-data-set.js';
+import { SYNTHETIC_VERSION } from '../src/data/synthetic.js';
 import {
   dataFault,
   type Files,
@@ -255,5 +256,20 @@ test('synthetic needs no disk', async (t) => {
   assert.equal(set.source, 'synthetic (seed 0)');
   assert.deepEqual([set.train.count, set.test.count, set.classes.length], [4000, 1000, 10]);
   assert.deepEqual(said, []);
-  assert.ok(!fs.existsSync(cacheFolder));
+  const again = await load('synthetic', null);
+  assert.deepEqual([again.set, again.said], [set, []], 'the same from the cache');
+  const file = path.join(cacheFolder, 'decoded', 'synthetic-0.bin');
+  assert.ok(fs.existsSync(file));
+  fs.rmSync(cacheFolder, { recursive: true });
+  fs.writeFileSync(cacheFolder, 'a file, so that nothing can be kept');
+  const without = await load('synthetic', null);
+  assert.deepEqual([without.set.fingerprint, without.said], [set.fingerprint, []]);
+});
+
+test('what synthetic paints has not changed without another SYNTHETIC_VERSION, by which caches know it', async (t) => {
+  const { set } = await world(t).load('synthetic', null);
+  const known: Readonly<Record<number, string>> = {
+    1: 'e809bb75f56994ef2c27dbaf16406183e3e8e3a7cd5d02c35c8a1f861c6cca51',
+  };
+  assert.equal(set.fingerprint, known[SYNTHETIC_VERSION]);
 });

@@ -2,9 +2,9 @@
 
 One process, or several under DistributedDataParallel, over gloo or, on GPUs, NCCL, a GPU each. channels_last, autocast for bfloat16, momentum SGD, one batch of synthetic images
 that stays in memory: nothing is read, augmented or normalised, which is in PyTorch's favour. Prints a table line and, last, the JSON of
-`dtrain bench step --json` (docs: contract, Benchmarks). In `seconds`, compute holds DDP's reduction, which overlaps it; peakRssBytes adds
-up the peaks of all processes, the launcher of several included. On a GPU steps are timed by events on its stream, without waiting for any but
-the last, TF32 is on and cuDNN chooses its kernels by trying; there `compute` is the whole step.
+`dtrain bench step --json` (docs: contract, Benchmarks). Compilation ends before the timed steps. In `seconds`, compute holds DDP's reduction,
+which overlaps it; peakRssBytes adds up the peaks of all processes, the launcher of several included. On a GPU steps are timed by events on its
+stream, without waiting for any but the last, TF32 is on and cuDNN chooses its kernels by trying; there `compute` is the whole step.
 
     python pytorch_step.py --model resnet20 --batch 128 --processes 2 --threads 1 --precision bfloat16
     python pytorch_step.py --model resnet50 --batch 512 --device cuda --compile reduce-overhead --precision bfloat16
@@ -55,7 +55,8 @@ def run_rank(rank, options, rendezvous, results):
     if options.processes > 1:
         backend = "nccl" if on_gpu else "gloo"
         dist.init_process_group(backend, init_method=f"file://{rendezvous}", rank=rank, world_size=options.processes)
-        trained = DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True)
+        # torch.compile splits the graph at DDP's buckets, which a static graph would rule out.
+        trained = DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=not options.compile)
     if options.compile:
         trained = torch.compile(trained, mode=options.compile)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4, fused=True)

@@ -1,5 +1,7 @@
 /** `dtrain bench`: runs a benchmark, prints a table for people or one JSON line, and checks its gate after all figures are out. */
 import { ExitCode } from '../core/errors.js';
+import { PHASES, type PhaseSeconds } from '../core/events.js';
+import { writeFileAtomic } from '../core/files.js';
 import type { AllReduceBench } from '../run/bench-all-reduce.js';
 import type { DataBench, FeedingPath } from '../run/bench-data.js';
 import type { ScalingBench } from '../run/bench-scaling.js';
@@ -45,6 +47,7 @@ export async function benchAllReduceCommand(flags: Flags, { console, run }: Cont
 export async function benchScalingCommand(flags: Flags, context: Context): Promise<number> {
   const { console, run } = context;
   const minEfficiency = flags.fraction('min-efficiency') ?? 0;
+  const chart = flags.text('chart');
   const { kind, counts } = flags.deviceCounts();
   const words = hostWords(flags);
   const options = { ...(await stepOptions(flags)), kind, counts, say: (line: string) => console.say(line) };
@@ -52,6 +55,11 @@ export async function benchScalingCommand(flags: Flags, context: Context): Promi
   const result = await run.benchScaling({ ...options, ...(hosts && { hosts }) });
   if (console.isJson) console.json(result);
   else console.out(scalingTable(result));
+  if (chart !== undefined) {
+    const { scalingChart } = await import('../report/scaling-chart.js');
+    writeFileAtomic(chart, scalingChart(result));
+    console.say(`chart: ${chart}`);
+  }
   const low = result.points.filter(({ efficiency }) => !(efficiency >= minEfficiency));
   for (const { workers, efficiency } of low) {
     console.complain(
@@ -89,21 +97,41 @@ function stepTable({
   seconds,
   ...rest
 }: StepBench): string {
-  const phases = Object.entries(seconds).map(([phase, value]) => `${phase} ${milliseconds(value)}`);
-  return tableOf([
+  const table = tableOf([
     ['run', `${config}, ${workers} x ${devices}, batch ${globalBatch}, ${precision}, ${rest.steps} steps`],
     [
       'speed',
       `${rateText(imagesPerSecond.median)} (${countText(imagesPerSecond.min)} to ${countText(imagesPerSecond.max)})`,
     ],
-    ['step', `${milliseconds(secondsPerStep.median)}: ${phases.join(', ')}`],
+    ['step', milliseconds(secondsPerStep.median)],
     [
       'work',
       `${shortText(rest.flopsPerImage / 1e6)} MFLOP an image, ${shortText((rest.flopsPerImage * imagesPerSecond.median) / 1e9)} GFLOP/s`,
     ],
-    ['start', `${shortText(rest.startSeconds)} s`],
+    ['start', `${shortText(rest.startSeconds)} s to the end of the first step`],
     ['memory', `${shortText(rest.peakRssBytes / 1e6)} MB`],
   ]);
+  return `${table}\n\n${phaseBars(seconds)}`;
+}
+
+const BAR_CHARACTERS = 40;
+/** A block of so many eighths. */
+const EIGHTHS = ['', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+
+/** What a step is made of, a line a phase. */
+function phaseBars(seconds: PhaseSeconds): string {
+  const all = PHASES.reduce((sum, phase) => sum + seconds[phase], 0);
+  const rows = PHASES.map((phase) => {
+    const share = seconds[phase] / all;
+    return [phase, milliseconds(seconds[phase]), percentText(share), barText(share)] as const;
+  });
+  const figures = tableText(rows.map(([phase, time, share]) => [phase, time, share])).split('\n');
+  return rows.map(([, , , bar], i) => `${figures[i]}  ${bar}`.trimEnd()).join('\n');
+}
+
+function barText(share: number): string {
+  const eighths = Number.isFinite(share) ? Math.ceil(share * BAR_CHARACTERS * 8) : 0; // what is there at all is seen
+  return '█'.repeat(eighths >> 3) + EIGHTHS[eighths & 7]!;
 }
 
 function allReduceTable({

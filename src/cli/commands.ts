@@ -118,7 +118,7 @@ export const COMMANDS: readonly Command[] = [
     name: 'bench scaling',
     words: '[overrides..]',
     usage:
-      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--hosts A:PORT,B:PORT --host-rank I] [--min-efficiency F] [--json]',
+      'dtrain bench scaling --config FILE|NAME --gpus LIST|--cpus LIST [KEY=VALUE ...] [--steps N] [--warmup N] [--hosts A:PORT,B:PORT --host-rank I] [--min-efficiency F] [--chart FILE.svg] [--json]',
     describe: 'compares numbers of workers',
     flags: {
       ...stepBenchFlags,
@@ -127,6 +127,7 @@ export const COMMANDS: readonly Command[] = [
       hosts,
       'host-rank': hostRank,
       'min-efficiency': { value: 'F', describe: 'exit code 1 when a point has a lower efficiency' },
+      chart: { value: 'FILE.svg', describe: 'draws speed, efficiency and the phases of a step there' },
     },
     run: async (flags, context) => (await import('./bench-command.js')).benchScalingCommand(flags, context),
   },

@@ -1,8 +1,9 @@
 /** Numbers for people. What is not a finite number is a dash. */
+import { grouped } from '../core/digits.js';
 
 /** `272,474` */
 export function countText(value: number): string {
-  return Number.isFinite(value) ? Math.round(value).toLocaleString('en-US') : '–';
+  return Number.isFinite(value) ? grouped(Math.round(value)) : '–';
 }
 
 /** `57.1 %` of a fraction. */

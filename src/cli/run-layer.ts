@@ -23,8 +23,8 @@ import type { watchRun } from '../run/watch-server.js';
 import type { writeReport } from '../run/write-report.js';
 
 export interface RunLayer {
-  /** Begins to start what `train` will need, while words and options are still being read; once is enough. Ends with this process. */
-  readonly prepareTraining: () => Promise<void>;
+  /** Begins to start what `train` and `benchStep` need, while words and options are still being read; once is enough. Ends with this process. */
+  readonly prepareEngine: () => Promise<void>;
   readonly train: (
     options: TrainOptions,
     stop: AbortSignal,
@@ -49,22 +49,19 @@ export interface RunLayer {
 let prepared: EngineProcess | undefined;
 
 export const runLayer: RunLayer = {
-  async prepareTraining() {
+  async prepareEngine() {
     const { EngineProcess } = await import('../run/engine-process.js');
     prepared ??= new EngineProcess();
   },
   async *train(options, stop, supervision) {
     const { supervise } = await import('../run/supervise.js');
-    const { EngineProcess } = await import('../run/engine-process.js');
-    const startEngine = () => {
-      const engine = prepared ?? new EngineProcess();
-      prepared = undefined;
-      return engine;
-    };
-    yield* supervise(options, stop, { ...supervision, startEngine });
+    yield* supervise(options, stop, { ...supervision, startEngine: await engineStarter() });
   },
   evaluateCheckpoint: async (options) => (await import('../run/evaluate.js')).evaluateCheckpoint(options),
-  benchStep: async (options) => (await import('../run/bench-step.js')).benchStep(options),
+  async benchStep(options) {
+    const { benchInEngine } = await import('../run/bench-in-engine.js');
+    return benchInEngine(options, (await engineStarter())());
+  },
   benchAllReduce: async (options) => (await import('../run/bench-all-reduce.js')).benchAllReduce(options),
   benchScaling: async (options) => (await import('../run/bench-scaling.js')).benchScaling(options),
   benchData: async (options) => (await import('../run/bench-data.js')).benchData(options),
@@ -77,3 +74,13 @@ export const runLayer: RunLayer = {
   writeReport: async (options) => (await import('../run/write-report.js')).writeReport(options),
   watchRun: async (...args) => (await import('../run/watch-server.js')).watchRun(...args),
 };
+
+/** Gives the engine that was started in advance, the first time. */
+async function engineStarter(): Promise<() => EngineProcess> {
+  const { EngineProcess } = await import('../run/engine-process.js');
+  return () => {
+    const engine = prepared ?? new EngineProcess();
+    prepared = undefined;
+    return engine;
+  };
+}

@@ -38,7 +38,7 @@ export async function trainCommand(flags: Flags, context: Context): Promise<numb
   if (!isDry) {
     // Before anything is loaded, so that whoever waits knows that something happens.
     console.say(`dtrain: starting ${file}`);
-    await context.run.prepareTraining();
+    await context.run.prepareEngine();
   }
   const { configName, loadConfig } = await import('../config/load.js');
   const { deriveBatch } = await import('../config/derive.js');

@@ -1,15 +1,18 @@
 /**
  * The gradient arena: the shared memory in which the ranks of a process meet. It holds control words, one row of gradients for each
- * logical shard, and one result row.
+ * logical shard, and one more for the first shard.
  *
- *   ┌ control words ┬ row 0 ┬ row 1 ┬ … ┬ row S−1 ┬ result ┬ (host row 0 ┬ …) ┐
+ *   ┌ control words ┬ row 0 ┬ row 1 ┬ … ┬ row S−1 ┬ row 0' ┬ (host row 0 ┬ …) ┐
  *   one cache line (16 words) for each writer        every row begins at a multiple of 64 bytes
  *
  * The first `lowLength` elements of a shard's row may be bfloat16, half as many bytes to write and to read; the rest of it, and every other row,
  * is float32:   row s = ┌ lowLength × bfloat16 ┬ (rowLength − lowLength) × float32 ┐
  *
+ * The mean of all rows takes the place of the first one, which a write then need not load first. All ranks still read it there while the next
+ * gradients come to be, so these have the other of the two rows, 0 and 0' in turn. Rows of bfloat16 are too short for it: then 0' is the result row.
+ *
  * Host rows are there only where several hosts train together: what the first rank received from the others.
- * Who writes: row s, only the rank that owns shard s, and only between two all-reduces; result, chunk r by rank r, and only between the
+ * Who writes: row s, only the rank that owns shard s, and only between two all-reduces; chunk r of the result, rank r, and only between the
  * two barriers of an all-reduce. TensorFlow reads rows and result in place, so nobody may write them at any other time.
  * Must stay true: a line of control words is written by one side only (or by Atomics.add), so that ranks do not fight for cache lines.
  */
@@ -75,6 +78,8 @@ export const RankWord = {
   since: 3,
   /** 1 where the rank's chunk of the last result has a value that is not finite. */
   notFinite: 4,
+  /** All-reduces that the rank has done, modulo 2^32. */
+  reductions: 5,
 } as const;
 
 /** Index of the first control word of `rank`. */
@@ -110,7 +115,7 @@ export function controlWords({ memory, world }: ArenaSpec): Int32Array {
   return new Int32Array(memory.buffer, 0, rankWords(world));
 }
 
-/** Byte offset of row `index` in the arena's memory, a multiple of 64; index `shards` is the result row, the host rows follow. */
+/** Byte offset of row `index` in the arena's memory, a multiple of 64; index `shards` is row 0', the host rows follow. */
 export function rowOffset(spec: Omit<ArenaSpec, 'memory'>, index: number): number {
   const numShards = Math.min(index, spec.shards);
   const rows = numShards * shardStride(spec) + (index - numShards) * rowStride(spec);
@@ -150,7 +155,18 @@ function strideOf(bytes: number): number {
 const STRIDE_UNIT = 2 * 4096;
 const STRIDE_REMAINDER = 4096 + 9 * ALIGNMENT_BYTES;
 
-/** A view of the float32 elements of row `index`; index `shards` is the result row, the host rows follow. */
+/** The index of the row that takes the result of all-reduce number `round`, counted from 0: row 0 or 0' in turn, of rows in bfloat16 always 0'. */
+export function resultRow({ shards, lowLength = 0 }: Pick<ArenaSpec, 'shards' | 'lowLength'>, round: number): number {
+  return lowLength === 0 && (round & 1) === 0 ? 0 : shards;
+}
+
+/** A view of the result of the last all-reduce, for whoever is no rank; zeros before the first. */
+export function lastResult(spec: ArenaSpec): Float32Array {
+  const reductions = Atomics.load(controlWords(spec), rankWords(0) + RankWord.reductions);
+  return rowView(spec, resultRow(spec, reductions - 1));
+}
+
+/** A view of the float32 elements of row `index`; index `shards` is row 0', the host rows follow. */
 export function rowView(spec: ArenaSpec, index: number): Float32Array {
   const low = index < spec.shards ? (spec.lowLength ?? 0) : 0;
   const offset = rowOffset(spec, index) + low * Uint16Array.BYTES_PER_ELEMENT;

@@ -2,7 +2,7 @@
  * One rank's hand on the group: its rows, the all-reduce, the barrier.
  *
  * Idea: gradients meet in shared memory. Each rank writes the rows of its shards; at the all-reduce rank r sums chunk r of all rows in a
- * fixed pairwise tree, and all ranks then read the one result row. Nobody copies it.
+ * fixed pairwise tree, into the first of them, which has two places in turn, and all ranks then read the one result. Nobody copies it.
  *
  *   all ranks: rows written │ barrier │ rank r: chunk r of result ← mean of chunk r of all rows │ barrier │ all ranks: read result
  *
@@ -21,6 +21,7 @@ import {
   lowRowView,
   RankWord,
   rankWords,
+  resultRow,
   rowBytes,
   rowOffset,
   rowStride,
@@ -43,8 +44,8 @@ const BLOCK_BYTES = 2 ** 16;
 export class RankGroup {
   readonly rank: number;
   readonly world: number;
-  /** The mean of all rows after an all-reduce, until this rank's next one. Only read it. */
-  readonly result: Float32Array;
+  /** The two places of the result in turn; the same one where rows are bfloat16. */
+  readonly results: readonly [even: Float32Array, odd: Float32Array];
   /** How long a rank waits for the others; may be changed between two meetings (a first step compiles). */
   timeoutSeconds: number;
 
@@ -53,11 +54,13 @@ export class RankGroup {
   readonly #lowRows: readonly Uint16Array[];
   readonly #barrier: Barrier;
   readonly #firstShard: number;
-  readonly #sumOwnChunk: () => void;
+  readonly #sumOwnChunk: (round: number) => void;
   /** The mean of all hosts from the host rows; undefined on one host. */
-  readonly #meanOfHosts: (() => void) | undefined;
+  readonly #meanOfHosts: ((round: number) => void) | undefined;
   readonly #hostRows: readonly Float32Array[];
   #arrivedLast = false;
+  /** All-reduces that are done. */
+  #reductions: number;
 
   /** One RankGroup a rank at a time, in that rank's thread. Loads the kernel from disk. */
   constructor(spec: ArenaSpec, rank: number, timeoutSeconds: number) {
@@ -66,15 +69,16 @@ export class RankGroup {
     this.rank = rank;
     this.world = world;
     this.timeoutSeconds = timeoutSeconds;
-    this.result = rowView(spec, shards);
+    this.results = [rowView(spec, resultRow(spec, 0)), rowView(spec, resultRow(spec, 1))];
     this.#words = controlWords(spec);
+    this.#reductions = Atomics.load(this.#words, rankWords(rank) + RankWord.reductions);
     this.#rows = Array.from({ length: shards }, (_, row) => rowView(spec, row));
     this.#lowRows = Array.from({ length: shards }, (_, row) => lowRowView(spec, row));
     this.#firstShard = hosts?.firstShard ?? 0;
     this.#barrier = new Barrier(this.#words, rank, world);
 
     const kernel = instantiateKernel(memory);
-    const result = rowOffset(spec, shards);
+    const resultOf = (round: number) => rowOffset(spec, resultRow(spec, round));
     const sumOwnChunks = (parts: readonly PartOfRows[], count: number, factor: number) => {
       let notFinite = 0;
       for (const part of parts) notFinite |= sumOwnChunk(kernel, part, { rank, world, count, factor });
@@ -82,25 +86,41 @@ export class RankGroup {
     };
     const scale = hosts ? 1 : 1 / shards; // several hosts: scaled once, after the last addition
     const lowBytes = lowLength * Uint16Array.BYTES_PER_ELEMENT;
-    const low = { rows: rowOffset(spec, 0), stride: shardStride(spec), bytes: lowBytes, result, isLow: true };
-    const full = {
-      ...low,
-      rows: low.rows + lowBytes,
-      bytes: rowBytes({ rowLength: spec.rowLength - lowLength }),
-      result: result + 2 * lowBytes,
-      isLow: false,
+    const ofShards = { rows: rowOffset(spec, 0), stride: shardStride(spec) };
+    const fullBytes = rowBytes({ rowLength: spec.rowLength - lowLength });
+    this.#sumOwnChunk = (round) => {
+      const result = resultOf(round);
+      const low = { ...ofShards, first: ofShards.rows, bytes: lowBytes, result, isLow: true };
+      const rows = ofShards.rows + lowBytes;
+      const first = lowLength > 0 ? rows : result;
+      const full = { ...ofShards, first, rows, bytes: fullBytes, result: result + 2 * lowBytes, isLow: false };
+      sumOwnChunks(lowLength > 0 ? [low, full] : [full], shards, scale);
     };
-    this.#sumOwnChunk = () => sumOwnChunks(lowLength > 0 ? [low, full] : [full], shards, scale);
     this.#hostRows = Array.from({ length: hosts?.hostRows ?? 0 }, (_, row) => rowView(spec, shards + 1 + row));
     if (!hosts) return;
     const { hostRows, allShards } = hosts;
-    const ofHosts = { rows: rowOffset(spec, shards + 1), stride: rowStride(spec), bytes: rowBytes(spec), result };
-    this.#meanOfHosts = () => sumOwnChunks([{ ...ofHosts, isLow: false }], hostRows, 1 / allShards);
+    const rows = rowOffset(spec, shards + 1);
+    const ofHosts = { first: rows, rows, stride: rowStride(spec), bytes: rowBytes(spec), isLow: false };
+    this.#meanOfHosts = (round) => sumOwnChunks([{ ...ofHosts, result: resultOf(round) }], hostRows, 1 / allShards);
   }
 
-  /** The row of a logical shard, its float32 elements. Write only those of the rank's own shards, and only between two all-reduces. */
+  /** Which of `results` holds the mean of the last all-reduce. */
+  get resultIndex(): 0 | 1 {
+    return ((this.#reductions - 1) & 1) as 0 | 1;
+  }
+
+  /** The mean of all rows after an all-reduce, until this rank's next one. Only read it. */
+  get result(): Float32Array {
+    return this.results[this.resultIndex];
+  }
+
+  /**
+   * The row of a logical shard for the next all-reduce, its float32 elements. Write only those of the rank's own shards, and only between two
+   * all-reduces. The first shard has another one each time.
+   */
   row(shard: number): Float32Array {
-    return this.#rows[shard - this.#firstShard]!;
+    const index = shard - this.#firstShard;
+    return index === 0 && this.#lowRows[0]!.length === 0 ? this.results[this.#reductions & 1]! : this.#rows[index]!;
   }
 
   /** Its bfloat16 elements, which come before those, as their bits. */
@@ -119,18 +139,22 @@ export class RankGroup {
   }
 
   /**
-   * `result` ← (sum of all rows in the fixed pairwise tree) × 1/shards. Blocks until all ranks have come; throws as `barrier` does.
+   * `result` ← (sum of all rows in the fixed pairwise tree) × 1/shards, in the place of the first row. Blocks until all ranks have come; throws as `barrier` does.
    * Of several hosts, the first rank brings `exchange`.
    */
   allReduceMean(exchange?: HostExchange): void {
+    const round = this.#reductions;
     this.arrive();
-    this.#sumOwnChunk();
+    this.#sumOwnChunk(round);
     this.#barrier.meet('all-reduce', this.timeoutSeconds);
-    if (!this.#meanOfHosts) return;
-    if (this.rank === 0) exchange!(this.result, this.#hostRows);
-    this.#barrier.meet('all-reduce between hosts', this.timeoutSeconds);
-    this.#meanOfHosts();
-    this.#barrier.meet('all-reduce', this.timeoutSeconds);
+    if (this.#meanOfHosts) {
+      if (this.rank === 0) exchange!(this.results[round & 1]!, this.#hostRows);
+      this.#barrier.meet('all-reduce between hosts', this.timeoutSeconds);
+      this.#meanOfHosts(round);
+      this.#barrier.meet('all-reduce', this.timeoutSeconds);
+    }
+    this.#reductions = (round + 1) | 0;
+    Atomics.store(this.#words, rankWords(this.rank) + RankWord.reductions, this.#reductions);
   }
 
   /** Whether all values of the last result are finite; all ranks see the same. */
@@ -180,8 +204,9 @@ export class RankGroup {
   }
 }
 
-/** A part of all rows, from byte offset `rows` in the memory on, and where its result goes. */
+/** A part of all rows, from byte offset `rows` in the memory on, that of the first one at `first`, and where its result goes. */
 interface PartOfRows {
+  readonly first: number;
   readonly rows: number;
   readonly stride: number;
   /** Of one row. */
@@ -194,17 +219,19 @@ interface PartOfRows {
 /** The chunk of a rank; 1 where a value of its result is not finite. */
 function sumOwnChunk(
   { sumOfRows, sumOfLowRows, areFinite }: Kernel,
-  { rows, stride, bytes, result, isLow }: PartOfRows,
+  { first, rows, stride, bytes, result, isLow }: PartOfRows,
   { rank, world, count, factor }: { rank: number; world: number; count: number; factor: number },
 ): number {
   const { start, end } = chunkOfRank(rank, world, bytes);
-  const sum = isLow ? sumOfLowRows : sumOfRows;
-  const widening = isLow ? 2 : 1;
   let notFinite = 0;
   for (let from = start; from < end; from += BLOCK_BYTES) {
     const to = Math.min(end, from + BLOCK_BYTES);
-    sum(rows, stride, count, from, to, result, factor);
-    notFinite |= 1 - areFinite(result + widening * from, result + widening * to);
+    if (!isLow) {
+      notFinite |= 1 - sumOfRows(first, rows, stride, count, from, to, result, factor);
+      continue;
+    }
+    sumOfLowRows(rows, stride, count, from, to, result, factor);
+    notFinite |= 1 - areFinite(result + 2 * from, result + 2 * to);
   }
   return notFinite;
 }

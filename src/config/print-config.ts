@@ -1,22 +1,32 @@
 /**
  * A configuration as YAML: complete, in the order of the schema, the same text for the same configuration.
- * Must stay true: loadConfig reads it back to an equal configuration (a property test), so a run's config.yaml starts the run again.
+ * Must stay true: a configuration's own order is the schema's, whose parser made it, so the schema need not be loaded; loadConfig reads it back to an equal configuration (a property test), so a run's config.yaml starts the run again.
  */
-import { CONFIG_KEYS, type RunConfig } from './schema.js';
+import type { RunConfig } from './schema.js';
 
 export function printConfig(config: RunConfig): string {
-  const lines: string[] = [];
-  let open: readonly string[] = [];
-  for (const { path } of CONFIG_KEYS) {
-    const names = path.split('.');
-    const sections = names.slice(0, -1);
-    sections.forEach((name, depth) => {
-      if (open[depth] !== name) lines.push(`${'  '.repeat(depth)}${name}:`);
-    });
-    open = sections;
-    lines.push(`${'  '.repeat(sections.length)}${names.at(-1)}: ${printValue(valueAt(config, names))}`);
-  }
-  return `${lines.join('\n')}\n`;
+  return `${sectionLines(config, '').join('\n')}\n`;
+}
+
+function sectionLines(section: object, indent: string): string[] {
+  return Object.entries(section).flatMap(([name, value]: [string, unknown]) =>
+    isSection(value)
+      ? [`${indent}${name}:`, ...sectionLines(value, `${indent}  `)]
+      : [`${indent}${name}: ${printValue(value)}`],
+  );
+}
+
+/** Each key by its dotted path, in the same order. */
+export function configEntries(config: RunConfig): readonly (readonly [key: string, value: unknown])[] {
+  const entriesOf = (section: object, prefix: string): [string, unknown][] =>
+    Object.entries(section).flatMap(([name, value]: [string, unknown]) =>
+      isSection(value) ? entriesOf(value, `${prefix}${name}.`) : [[`${prefix}${name}`, value]],
+    );
+  return entriesOf(config, '');
+}
+
+function isSection(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** A value in YAML on one line. */
@@ -29,8 +39,4 @@ export function printValue(value: unknown): string {
 function printString(text: string): string {
   const isWord = /^[a-z][a-z0-9-]*$/i.test(text) && !/^(null|true|false|yes|no|on|off|y|n)$/i.test(text);
   return isWord ? text : JSON.stringify(text);
-}
-
-function valueAt(config: RunConfig, names: readonly string[]): unknown {
-  return names.reduce<unknown>((value, name) => (value as Readonly<Record<string, unknown>>)[name], config);
 }

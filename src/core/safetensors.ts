@@ -8,6 +8,7 @@
  * starts at a multiple of its element, then by name); what the encoder writes the decoder reads.
  * Source: github.com/huggingface/safetensors, README "Format" and safetensors/src/tensor.rs. Little-endian machines only.
  */
+import { grouped } from './digits.js';
 import { DtrainError, ExitCode, internalError } from './errors.js';
 import { type Shape, shapeText, sizeOf } from './shape.js';
 
@@ -201,7 +202,7 @@ function safetensorsError(where: string, subject: string, expected: string, got:
 }
 
 function count(value: number): string {
-  return value.toLocaleString('en-US');
+  return grouped(value);
 }
 
 /** A value of the header for people: never long, never deep. */

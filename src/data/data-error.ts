@@ -2,6 +2,7 @@
  * Errors about the data set: exit code 5, one constructor, one way to write numbers.
  * Must stay true: what a message names (file, expected, got, cure) is in the message itself; the codes are public.
  */
+import { grouped } from '../core/digits.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 
 export type DataErrorCode =
@@ -26,7 +27,7 @@ export function dataError(code: DataErrorCode, message: string, cause?: unknown)
 
 /** `30,730,000` */
 export function digits(value: number): string {
-  return value.toLocaleString('en-US');
+  return grouped(value);
 }
 
 /** The first line of a foreign error's message, without a full stop at its end. */

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
-import { type ArchiveMember, readArchive } from './archive.js';
+import type { ArchiveMember } from './archive.js';
 import { CIFAR10_FILES, checkCifar10FileSize, readCifar10, readCifar10Folder } from './cifar10.js';
 import { readCifar10Python } from './cifar10-python.js';
 import { CIFAR100_FILES, readCifar100 } from './cifar100.js';
@@ -78,8 +78,9 @@ async function readParquetTree(folder: string): Promise<ImageTree> {
   return readParquet(folder);
 }
 
-/** The members say what an archive holds: official files if there is one, else a tree. */
+/** The members say what an archive holds: official files if there is one, else a tree. What reads it is loaded only then. */
 async function readArchived({ path: file, cure }: DataSource): Promise<SourceContent> {
+  const { readArchive } = await import('./archive.js');
   const members = await readArchive(file, (member, bytes) => isWanted(file, member, bytes, cure), cure);
   const official = members.filter(({ path: member }) => isOfficialFile(member));
   const bytesIn = (among: readonly ArchiveMember[]) => (name: string) => officialBytes(file, among, name, cure);

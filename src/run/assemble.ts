@@ -173,8 +173,47 @@ async function assembleOn(
   });
   say(devicesText(devices, batch));
   for (const note of devices.notes) say(note);
-  const { data, config } = await loadData(options);
-  resumed?.checkData(data);
+  let arena: ArenaSpec | undefined;
+  // Its threads load their modules while the data set is read and the step is recorded.
+  const pool = new RankPool(
+    devices.names.length,
+    poolCallbacks(() => arena, planned, devices),
+  );
+  let stream: ImageStream | null = null;
+  const close = async () => {
+    await Promise.all([stream?.close(), pool.close()]);
+  };
+  try {
+    const { data, config } = await loadData(options);
+    resumed?.checkData(data);
+    const { model, recorded } = await recordStep(devices, config, batch, data);
+    const { layout } = recorded.program;
+    const state = allocateState(layout);
+    if (resumed) resumed.readState(state, layout, model);
+    else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
+    arena = createArena(arenaPlan(options, config, batch, layout));
+    const facts = hostFacts({ config, data, batch, devices, hosts: numHosts });
+    const { start: own, signal } = options;
+    const start = hosts ? await hosts.meet(pool, { facts, start: own, say, signal }) : own;
+    await hosts?.broadcast(state);
+    stream = startStream({ config, data, batch, recorded, hosts, pool, firstStep: start?.step ?? 0 });
+    const parts = { config, devices, batch, data, stream, model, recorded, arena, state, pool, hosts, start, say };
+    const assembly: Assembly = { ...parts, close };
+    await prepareRanks(assembly, options.life ?? 1);
+    return assembly;
+  } catch (error) {
+    await hosts?.abort(error); // a thread that waits for other hosts comes back
+    await close();
+    throw error;
+  }
+}
+
+async function recordStep(
+  devices: RunDevices,
+  config: RunConfig,
+  batch: BatchPlan,
+  data: AnyDataSet,
+): Promise<{ model: Model; recorded: RecordedProgram }> {
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
   const evaluationBatch = Math.min(EVALUATION_BATCH, data.test.count);
@@ -194,31 +233,7 @@ async function assembleOn(
     lowGradients: config.allReduce.dtype === 'bfloat16',
     collective: collectivePlan(config, batch, devices),
   });
-  const { layout } = recorded.program;
-  const state = allocateState(layout);
-  if (resumed) resumed.readState(state, layout, model);
-  else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
-  const arena = createArena(arenaPlan(options, config, batch, layout));
-  const pool = new RankPool(arena.world, poolCallbacks(arena, config, devices));
-  let stream: ImageStream | null = null;
-  const close = async () => {
-    await Promise.all([stream?.close(), pool.close()]);
-  };
-  try {
-    const facts = hostFacts({ config, data, batch, devices, hosts: numHosts });
-    const { start: own, signal } = options;
-    const start = hosts ? await hosts.meet(pool, { facts, start: own, say, signal }) : own;
-    await hosts?.broadcast(state);
-    stream = startStream({ config, data, batch, recorded, hosts, pool, firstStep: start?.step ?? 0 });
-    const parts = { config, devices, batch, data, stream, model, recorded, arena, state, pool, hosts, start, say };
-    const assembly: Assembly = { ...parts, close };
-    await prepareRanks(assembly, options.life ?? 1);
-    return assembly;
-  } catch (error) {
-    await hosts?.abort(error); // a thread that waits for other hosts comes back
-    await close();
-    throw error;
-  }
+  return { model, recorded };
 }
 
 /** What the functions are recorded for: the data set, or what a shard or a batch of an evaluation has of it. */
@@ -300,11 +315,19 @@ function collectivePlan(
 }
 
 /** A rank that is gone is waited for in shared memory, and where TensorFlow adds the rows, in its collectives. */
-function poolCallbacks(arena: ArenaSpec, { allReduce }: RunConfig, { runtime }: RunDevices): PoolCallbacks {
-  if (allReduce.kind !== 'tensorflow') return { onDeath: (rank) => poisonGroup(arena, rank) };
+function poolCallbacks(
+  arenaSoFar: () => ArenaSpec | undefined,
+  { allReduce }: RunConfig,
+  { runtime }: RunDevices,
+): PoolCallbacks {
+  const poison = (rank: number) => {
+    const arena = arenaSoFar();
+    if (arena) poisonGroup(arena, rank);
+  };
+  if (allReduce.kind !== 'tensorflow') return { onDeath: poison };
   return {
     onDeath: (rank) => {
-      poisonGroup(arena, rank);
+      poison(rank);
       abortCollectives(runtime, `rank ${rank} is gone`);
     },
     release: () => abortCollectives(runtime, 'the run has ended'),

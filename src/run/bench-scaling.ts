@@ -7,6 +7,7 @@
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
+import type { PhaseSeconds } from '../core/events.js';
 import type { StepBench, StepBenchOptions } from './bench-step.js';
 import { benchStepApart } from './bench-step-apart.js';
 import { rounded } from './coordinator.js';
@@ -34,6 +35,8 @@ export interface ScalingPoint {
   readonly imagesPerSecond: number;
   /** throughput(N) / (N / N₀ × throughput(N₀)), N₀ the first point. */
   readonly efficiency: number;
+  /** Of a step, as `bench step` tells them. */
+  readonly seconds: PhaseSeconds;
 }
 
 /**
@@ -45,11 +48,16 @@ export async function benchScaling(options: ScalingBenchOptions): Promise<Scalin
   const { config, configName, kind, counts, hosts, say = () => undefined } = options;
   const measured: Measured[] = [];
   const measure = async (count: number, name: string, all?: ClusterSpec) => {
-    const { imagesPerSecond } = await measureInProcess(pointOptions(options, count, all), name);
+    const { imagesPerSecond, seconds } = await measureInProcess(pointOptions(options, count, all), name);
     say(`${name}: ${imagesPerSecond.median} images/s`);
     const numHosts = all?.addresses.length ?? 1;
-    const point = { workers: count * numHosts, imagesPerSecond: imagesPerSecond.median };
-    measured.push(hosts ? { ...point, hosts: numHosts } : point);
+    const workers = count * numHosts;
+    measured.push({
+      workers,
+      ...(hosts && { hosts: numHosts }),
+      imagesPerSecond: imagesPerSecond.median,
+      seconds,
+    });
   };
   const workersText = (count: number) => `${count} ${count === 1 ? 'worker' : 'workers'}`;
   if (hosts?.rank === 0) await measure(counts[0]!, `${workersText(counts[0]!)} on host 0 alone`);
@@ -69,9 +77,9 @@ type Measured = Omit<ScalingPoint, 'efficiency'>;
 /** Each point against the first. */
 function efficiencies(measured: readonly Measured[]): ScalingPoint[] {
   const first = measured[0];
-  return measured.map((point) => {
+  return measured.map(({ seconds, ...point }) => {
     const expected = (first!.imagesPerSecond * point.workers) / first!.workers;
-    return { ...point, efficiency: rounded(point.imagesPerSecond / expected, 4) };
+    return { ...point, efficiency: rounded(point.imagesPerSecond / expected, 4), seconds };
   });
 }
 

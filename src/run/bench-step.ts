@@ -4,12 +4,13 @@
  */
 import type { ClusterSpec } from '../cluster/cluster-spec.js';
 import type { RunConfig } from '../config/schema.js';
-import { nowSeconds, secondsSinceStart } from '../core/clock.js';
+import { nowSeconds, processStartedAt } from '../core/clock.js';
 import { PHASES, type PhaseSeconds } from '../core/events.js';
 import { median, type Spread, spread } from '../core/statistics.js';
 import { assemble } from './assemble.js';
 import { Coordinator, medians, rounded } from './coordinator.js';
 import type { DeviceRequest } from './devices.js';
+import { peakRssBytes } from './peak-memory.js';
 
 export interface StepBenchOptions {
   readonly config: RunConfig;
@@ -21,6 +22,8 @@ export interface StepBenchOptions {
   readonly say?: (line: string) => void;
   /** Where this host is one of several. */
   readonly hosts?: ClusterSpec;
+  /** When the command began, on the monotonic clock; absent: when this process did. */
+  readonly startedAt?: number;
 }
 
 export interface StepBench {
@@ -35,7 +38,9 @@ export interface StepBench {
   readonly secondsPerStep: { readonly median: number };
   readonly seconds: PhaseSeconds;
   readonly flopsPerImage: number;
+  /** From the start of the command to the end of the first step. */
   readonly startSeconds: number;
+  /** The sum of the peaks of the command's processes. */
   readonly peakRssBytes: number;
 }
 
@@ -50,7 +55,7 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
   try {
     const coordinator = new Coordinator(assembly);
     await coordinator.runSegment(0, 1);
-    const startSeconds = secondsSinceStart();
+    const startSeconds = nowSeconds() - (options.startedAt ?? processStartedAt());
     if (warmup > 0) await coordinator.runSegment(1, 1 + warmup);
     const begun = nowSeconds();
     const { phaseSeconds } = await coordinator.runSegment(1 + warmup, 1 + warmup + steps);
@@ -72,7 +77,7 @@ export async function benchStep(options: StepBenchOptions): Promise<StepBench> {
       seconds: medians(phaseSeconds),
       flopsPerImage: FLOPS_PER_MULTIPLY_ADD * assembly.model.multiplyAdds,
       startSeconds: rounded(startSeconds, 3),
-      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+      peakRssBytes: peakRssBytes(),
     };
   } catch (error) {
     const named = (await assembly.hosts?.named(error)) ?? error;

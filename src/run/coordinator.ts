@@ -4,7 +4,7 @@
  * Owns no thread and no memory: it is given an assembly. Main thread only; it never blocks.
  */
 
-import { rowView } from '../collective/gradient-arena.js';
+import { lastResult } from '../collective/gradient-arena.js';
 import { type RankPhase, readProgress } from '../collective/progress.js';
 import { epochOfStep, lastStepOfEpoch } from '../config/derive.js';
 import { nowSeconds } from '../core/clock.js';
@@ -109,7 +109,7 @@ export class Coordinator {
   progress(): { step: number; loss: number; trainAccuracy: number } {
     const { arena, recorded } = this.#assembly;
     const { layout } = recorded.program;
-    const row = rowView(arena, arena.shards);
+    const row = lastResult(arena);
     const isInStep = (phase: RankPhase) => PHASES.includes(phase as Phase);
     const step = Math.min(...readProgress(arena).map(({ step, phase }) => (isInStep(phase) ? step - 1 : step)));
     return { step, loss: row[layout.loss]!, trainAccuracy: row[layout.correct]! };

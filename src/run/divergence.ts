@@ -1,6 +1,6 @@
 /** What a run leaves behind when it diverges: `diverged.json`, with the images of the step and the largest gradient of each parameter. */
 import path from 'node:path';
-import { rowView } from '../collective/gradient-arena.js';
+import { lastResult } from '../collective/gradient-arena.js';
 import { writeFileAtomic } from '../core/files.js';
 import { sizeOf } from '../core/shape.js';
 import { sampleIds } from '../data/sampler.js';
@@ -11,7 +11,7 @@ export function writeDivergence(folder: string, { arena, config, data, model }: 
   const { globalBatch, seed } = config.train;
   const order = { seed, count: data.train.count, shuffle: config.data.shuffle };
   const { ids } = sampleIds(order, (step - 1) * globalBatch, globalBatch);
-  const row = rowView(arena, arena.shards);
+  const row = lastResult(arena);
   let at = 0;
   const gradients = model.parameters.map(({ name, shape }) => {
     const values = row.subarray(at, (at += sizeOf(shape)));

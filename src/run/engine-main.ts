@@ -1,7 +1,7 @@
 /**
  * The entry of the engine's process: everything that is native code, and the coordinator, on behalf of a supervisor (supervise.ts).
  *
- * Idea: the same `train` as a program calls, with its events sent over a pipe. Signals are the supervisor's: the terminal sends them to
+ * Idea: the same `train` as a program calls, with its events sent over a pipe; or a bench of its step. Signals are the supervisor's: the terminal sends them to
  * both processes, and only the supervisor may say what they mean.
  * Must stay true: without a supervisor it ends with its step; nothing that happens here ends it with an exit code that means success to
  * anybody, since only `done` does.
@@ -9,9 +9,15 @@
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import type { RankProgress } from '../collective/progress.js';
+import { useCompileCache } from '../core/compile-cache.js';
 import { asDtrainError, serializeError } from '../core/errors.js';
+import { loadLeanTfjs } from '../graph/lean-tfjs.js';
+import { loadLibraryAhead } from '../tensorflow/library.js';
 import type { EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
 import type { GuardTask } from './parent-guard.js';
+
+// Its native half would be looked for and loaded at every start, for a state of a few hundred bytes.
+process.env['MSGPACKR_NATIVE_ACCELERATION_DISABLED'] ??= 'true';
 
 const BEAT_MILLISECONDS = 1000;
 /** A thread more would make the start slower. */
@@ -21,7 +27,7 @@ const SAVE_SECONDS = 10;
 
 const stopping = new AbortController();
 let ranks: () => readonly RankProgress[] = () => [];
-let isOrdered = false;
+let isRunning = false;
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
 // A reader that is gone is no reason to end.
@@ -29,25 +35,34 @@ for (const stream of [process.stdout, process.stderr]) stream.on('error', () => 
 process.on('uncaughtException', (error) => void fail(error));
 process.once('disconnect', () => {
   stopping.abort('the supervisor is gone');
-  if (!isOrdered) process.exit(1);
+  if (!isRunning) process.kill(process.pid, 'SIGKILL'); // a thread in native code holds up an exit
 });
 
-const order = new Promise<EngineOptions>((resolve) => {
+const order = new Promise<Exclude<ToEngine, { kind: 'stop' }>>((resolve) => {
   process.on('message', (message: ToEngine) => {
     if (message.kind === 'stop') return stopping.abort(message.reason);
-    isOrdered = true;
-    resolve(message.options);
+    isRunning = message.kind === 'run';
+    resolve(message);
   });
 });
 const beat = () => send({ kind: 'beat', ranks: ranks() });
 setInterval(beat, BEAT_MILLISECONDS);
 
 try {
+  useCompileCache();
+  loadLibraryAhead();
+  loadLeanTfjs();
   const { train } = await import('./train.js');
   send({ kind: 'ready' });
-  const options = await order;
-  await run(train, options);
-  end({ kind: 'done' });
+  const asked = await order;
+  if (asked.kind === 'run') {
+    await run(train, asked.options);
+    end({ kind: 'done' });
+  } else {
+    const { benchStep } = await import('./bench-step.js');
+    const result = await benchStep({ ...asked.options, say: (line) => send({ kind: 'say', line }) });
+    end({ kind: 'benched', result });
+  }
 } catch (error) {
   fail(error);
 }
@@ -94,7 +109,7 @@ function fail(error: unknown): void {
 /** Says the last word. Without a supervisor nobody would end a thread that hangs in native code, which holds up an exit. */
 function end(last: FromEngine): void {
   if (!process.connected) process.kill(process.pid, 'SIGKILL');
-  process.send!(last, () => process.exit(last.kind === 'done' ? 0 : 1));
+  process.send!(last, () => process.exit(last.kind === 'failed' ? 1 : 0));
 }
 
 /** A supervisor that is gone is noticed elsewhere. */

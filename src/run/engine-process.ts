@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { decodingEnvironment } from './decoder-pool.js';
-import type { EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
+import type { EngineBenchOptions, EngineOptions, FromEngine, ToEngine } from './engine-protocol.js';
 
 const ENTRY = fileURLToPath(new URL('./engine-main.js', import.meta.url));
 /** For what still stands in the pipes of a process that has ended. */
@@ -58,6 +58,10 @@ export class EngineProcess implements Disposable {
 
   run(options: EngineOptions): void {
     this.#send({ kind: 'run', options });
+  }
+
+  bench(options: EngineBenchOptions): void {
+    this.#send({ kind: 'bench', options });
   }
 
   /** Asks it to end with its step. */

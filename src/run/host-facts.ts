@@ -1,7 +1,8 @@
 /** What a host brings to the meeting of several hosts, so that a difference is found before the first step. */
 import type { HostFacts } from '../cluster/rendezvous.js';
 import type { BatchPlan } from '../config/derive.js';
-import { CONFIG_KEYS, type RunConfig } from '../config/schema.js';
+import { configEntries } from '../config/print-config.js';
+import type { RunConfig } from '../config/schema.js';
 import type { Measured } from '../data/data-set.js';
 import type { RunDevices } from './devices.js';
 import { packageVersion } from './version.js';
@@ -22,8 +23,9 @@ export function hostFacts({
   readonly devices: RunDevices;
   readonly hosts: number;
 }): HostFacts {
-  const keys = CONFIG_KEYS.map(({ path }) => path).filter((path) => !MAY_DIFFER.includes(path));
-  const entries = keys.map((path) => [path, JSON.stringify(valueAt(config, path))] as const);
+  const entries = configEntries(config)
+    .filter(([key]) => !MAY_DIFFER.includes(key))
+    .map(([key, value]) => [key, JSON.stringify(value)] as const);
   const { world, shards, threadsPerWorker } = batch;
   return {
     version: `${packageVersion()} with TensorFlow ${devices.runtime.c.TF_Version()}`,
@@ -34,8 +36,4 @@ export function hostFacts({
     threadsPerWorker: devices.kind === 'cpu' ? threadsPerWorker : null,
     config: Object.fromEntries(entries),
   };
-}
-
-function valueAt(config: RunConfig, path: string): unknown {
-  return path.split('.').reduce<unknown>((value, name) => (value as Record<string, unknown>)[name], config);
 }

@@ -7,9 +7,8 @@
  */
 import fs from 'node:fs';
 import path from 'node:path';
-import { loadConfig } from '../config/load.js';
-import { printValue } from '../config/print-config.js';
-import { CONFIG_KEYS, type RunConfig } from '../config/schema.js';
+import { configEntries, printValue } from '../config/print-config.js';
+import type { RunConfig } from '../config/schema.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { type OpenCheckpoint, openCheckpoint } from '../train/checkpoint.js';
 import { newestCheckpoint, setAsideAfter } from '../train/find-checkpoint.js';
@@ -88,7 +87,12 @@ export function setLaterAside({ path: runDir }: ResumePlace, step: number, warn:
  * The configuration to go on with: the given one, with generated images where the run fell back to them.
  * @throws DTRAIN_RESUME_DIFFERS (exit 6) with a table of all differences.
  */
-export function resumedConfig(given: RunConfig, opened: OpenCheckpoint, fallsBackToSynthetic: boolean): RunConfig {
+export async function resumedConfig(
+  given: RunConfig,
+  opened: OpenCheckpoint,
+  fallsBackToSynthetic: boolean,
+): Promise<RunConfig> {
+  const { loadConfig } = await import('../config/load.js'); // a run that begins has no use for it
   const saved = loadConfig({ file: opened.configFile });
   const config = fallsBackToSynthetic ? withSavedFallback(given, saved) : given;
   const { shards, threadsPerWorker } = opened.state.progress;
@@ -96,10 +100,10 @@ export function resumedConfig(given: RunConfig, opened: OpenCheckpoint, fallsBac
     'train.logicalShards': shards / saved.train.accumulate,
     'train.threadsPerWorker': threadsPerWorker,
   };
-  const differences = CONFIG_KEYS.flatMap(({ path: key }): Difference[] => {
+  const savedValues = new Map(configEntries(saved));
+  const differences = configEntries(config).flatMap(([key, now]): Difference[] => {
     if (MAY_DIFFER.test(key)) return [];
-    const now = valueAt(config, key);
-    const before = RESOLVED.includes(key) ? known[key] : valueAt(saved, key);
+    const before = RESOLVED.includes(key) ? known[key] : savedValues.get(key);
     const isSame = printValue(before) === printValue(now) || (RESOLVED.includes(key) && now === null);
     return isSame ? [] : [{ key, before: printValue(before), now: printValue(now) }];
   });
@@ -109,10 +113,8 @@ export function resumedConfig(given: RunConfig, opened: OpenCheckpoint, fallsBac
 
 /** SHA-256 of the configuration, without the keys that may differ. */
 export function configurationHash(config: RunConfig): string {
-  const keys = CONFIG_KEYS.map(({ path: key }) => key).filter(
-    (key) => !MAY_DIFFER.test(key) && !RESOLVED.includes(key),
-  );
-  return sha256(keys.map((key) => `${key}=${printValue(valueAt(config, key))}`).join('\n'));
+  const counted = configEntries(config).filter(([key]) => !MAY_DIFFER.test(key) && !RESOLVED.includes(key));
+  return sha256(counted.map(([key, value]) => `${key}=${printValue(value)}`).join('\n'));
 }
 
 /** @throws DTRAIN_RESUME_DIFFERS (exit 6) where the data are not those of the checkpoint. */
@@ -159,8 +161,4 @@ function withSavedFallback(config: RunConfig, saved: RunConfig): RunConfig {
   if (!fellBack) return config;
   const data = { ...config.data, name: saved.data.name };
   return { ...config, data, train: { ...config.train, epochs: saved.train.epochs } };
-}
-
-function valueAt(config: RunConfig, key: string): unknown {
-  return key.split('.').reduce<unknown>((value, name) => (value as Readonly<Record<string, unknown>>)[name], config);
 }

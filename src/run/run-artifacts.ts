@@ -6,7 +6,7 @@
  */
 import os from 'node:os';
 import path from 'node:path';
-import { rowView } from '../collective/gradient-arena.js';
+import { lastResult } from '../collective/gradient-arena.js';
 import { printConfig } from '../config/print-config.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import type { TrainEvent } from '../core/events.js';
@@ -148,7 +148,7 @@ export class RunArtifacts {
   /** Of each parameter's gradient, in the last mean row. */
   #normsOfRow(): number[] {
     const { arena, recorded } = this.#assembly;
-    const row = rowView(arena, arena.shards);
+    const row = lastResult(arena);
     let at = 0;
     return recorded.program.layout.parameterShapes.map((shape) => {
       const end = at + sizeOf(shape);

@@ -15,7 +15,7 @@ import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { RankProgress } from '../collective/progress.js';
 import { nowSeconds } from '../core/clock.js';
-import { DtrainError, deserializeError, ExitCode, type SerializedError } from '../core/errors.js';
+import { DtrainError, deserializeError, ExitCode, internalError, type SerializedError } from '../core/errors.js';
 import type { TrainEvent } from '../core/events.js';
 import { newestStep } from '../train/step-folders.js';
 import { engineFailure, type KilledFor } from './engine-failure.js';
@@ -240,7 +240,8 @@ class WatchedEngine implements Disposable {
       else if (message.kind === 'folder') onFolder(message.runDir);
       else if (message.kind === 'ready') this.#isReady = true;
       else if (message.kind === 'done') this.#last(() => (this.isDone = true));
-      else this.#last(() => (this.error = message.error));
+      else if (message.kind === 'failed') this.#last(() => (this.error = message.error));
+      else throw internalError(`a run was told ${message.kind}.`);
     }
   }
 

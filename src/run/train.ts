@@ -186,7 +186,8 @@ async function beginningOf(
   try {
     options.onFolder?.(directory.path);
     const opened = checkpointToResume(place, warn);
-    return { place, directory, opened, config: opened ? resumedConfig(config, opened, fallBackToSynthetic) : config };
+    const resumed = opened ? await resumedConfig(config, opened, fallBackToSynthetic) : config;
+    return { place, directory, opened, config: resumed };
   } catch (error) {
     directory[Symbol.dispose]();
     throw error;

@@ -222,6 +222,7 @@ const PROTOTYPES = `
 const RTLD_NOW = 0x2;
 const RTLD_GLOBAL = 0x100;
 const RTLD_NODELETE = 0x1000;
+const LOAD_FLAGS = RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE;
 const STACK_BYTES = 16 * 2 ** 20;
 
 /** TensorFlow's functions, and the few of libc that move bytes between it and JavaScript. */
@@ -312,6 +313,16 @@ export function preload(libraryPath: string): string | undefined {
   return loadAndPin(openLibc(), libraryPath);
 }
 
+/**
+ * Begins to load a library on a thread of libuv's pool. Who loads it meanwhile waits for the loader. Its standard error is dropped until then
+ * unless `verbose`.
+ */
+export function preloadAside(libraryPath: string, verbose: boolean): void {
+  const libc = openLibc();
+  const restore = verbose ? () => undefined : closeStderr(libc);
+  libc.func('void* dlopen(const char*, int)').async(libraryPath, LOAD_FLAGS, restore);
+}
+
 type Library = ReturnType<typeof koffi.load>;
 type NativeFunction = ReturnType<Library['func']>;
 
@@ -330,7 +341,7 @@ function pin(libc: Library, libraryPath: string): void {
 
 function loadAndPin(libc: Library, libraryPath: string): string | undefined {
   const lastError = libc.func('const char* dlerror()'); // looked up first: koffi's own look-up would clear the error
-  const handle = libc.func('void* dlopen(const char*, int)')(libraryPath, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE);
+  const handle = libc.func('void* dlopen(const char*, int)')(libraryPath, LOAD_FLAGS);
   return handle ? undefined : String(lastError());
 }
 
@@ -342,18 +353,26 @@ const O_WRONLY = 1;
  * Only for that moment: what other threads write meanwhile is lost too.
  */
 function withoutStderr<T>(libc: Library, run: () => T): T {
+  const restore = closeStderr(libc);
+  try {
+    return run();
+  } finally {
+    restore();
+  }
+}
+
+/** Gives the way back. */
+function closeStderr(libc: Library): () => void {
   const dup2 = libc.func('int dup2(int, int)');
   const close = libc.func('int close(int)');
   const saved = libc.func('int dup(int)')(STDERR) as number;
   const nowhere = libc.func('int open(const char*, int)')('/dev/null', O_WRONLY) as number;
   dup2(nowhere, STDERR);
-  try {
-    return run();
-  } finally {
+  close(nowhere);
+  return () => {
     dup2(saved, STDERR);
     close(saved);
-    close(nowhere);
-  }
+  };
 }
 
 function unusable(libraryPath: string, reason: string, cause?: unknown): DtrainError {

@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { cacheFolder } from '../core/home.js';
-import { preload } from './c-api.js';
+import { preload, preloadAside } from './c-api.js';
 import { TENSORFLOW_VERSION } from './install-manifest.js';
 import { type FoundLibrary, findLibrary } from './library-search.js';
 
@@ -26,11 +26,8 @@ export interface Library extends FoundLibrary {
  */
 export function openLibrary(peers: readonly string[] = []): Library {
   const library = findLibrary(process.env);
-  const verbose = Boolean(process.env['DTRAIN_DEBUG']);
-  setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
-  setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  const verbose = setEnvironment();
   if (peers.length > 0) setDefault('no_grpc_proxy', peers.map((address) => address.replace(/:\d+$/, '')).join(','));
-  keepCompiled(path.join(cacheFolder(), 'xla', `${TENSORFLOW_VERSION}-${machineKey()}`));
   if (library.variant === 'gpu') preloadCuda(library.path);
   return { ...library, verbose, visibleGpus: process.env['CUDA_VISIBLE_DEVICES'] };
 }
@@ -49,6 +46,29 @@ function keepCompiled(folder: string): void {
   }
   setDefault('TF_XLA_FLAGS', `--tf_xla_persistent_cache_directory=${folder}`);
   setDefault('XLA_FLAGS', `--xla_gpu_per_fusion_autotune_cache_dir=${autotune}`);
+}
+
+/**
+ * Begins to load the library on another thread, beside whatever this one does next; openLibrary then finds it loaded, or waits for it.
+ * What is wrong with it is told there.
+ */
+export function loadLibraryAhead(): void {
+  try {
+    const { path: file, variant } = findLibrary(process.env);
+    const verbose = setEnvironment();
+    if (variant === 'cpu') preloadAside(file, verbose);
+  } catch {
+    // openLibrary meets the same
+  }
+}
+
+/** Sets what TensorFlow reads while it is loaded; whether it shall speak. */
+function setEnvironment(): boolean {
+  const verbose = Boolean(process.env['DTRAIN_DEBUG']);
+  setDefault('TF_CPP_MIN_LOG_LEVEL', verbose ? '0' : '3');
+  setDefault('TF_OVERRIDE_GLOBAL_THREADPOOL', '1'); // a thread pool for each CPU device, not one for all
+  keepCompiled(path.join(cacheFolder(), 'xla', `${TENSORFLOW_VERSION}-${machineKey()}`));
+  return verbose;
 }
 
 /** Of processor and cards: a home folder may be that of several machines, and machine code fits its own alone. */

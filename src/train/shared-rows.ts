@@ -2,7 +2,7 @@
  * Rows in shared memory (allReduce.kind: shared-memory): each row is copied into the arena, the ranks' own kernel adds them (collective/), and
  * TensorFlow reads the mean where it lies.
  *
- * On a CPU device the mean row is a tensor over the arena, made once. A GPU has a memory of its own: there each meeting ends with a copy to the
+ * On a CPU device the mean row is a tensor over the arena, one over each of its two places, made once. A GPU has a memory of its own: there each meeting ends with a copy to the
  * device. Both ways TensorFlow makes the copies, and a copy from the device waits until the row is computed.
  */
 import type { RankGroup } from '../collective/rank-group.js';
@@ -20,7 +20,8 @@ export class SharedRows implements GradientMeeting {
   readonly #device: string;
   /** Where this host is one of several: the exchange with the others, on the first rank; null on the other ranks. Undefined on one host. */
   readonly #hosts: HostReduce | null | undefined;
-  #meanRow: TensorHandle;
+  /** Over each place of the result. */
+  readonly #meanRows: TensorHandle[];
 
   constructor(
     runtime: Runtime,
@@ -32,11 +33,11 @@ export class SharedRows implements GradientMeeting {
     this.#layout = options.layout;
     this.#device = options.device;
     this.#hosts = options.hosts;
-    this.#meanRow = this.#overResult(this.#device);
+    this.#meanRows = group.results.map((result) => this.#over(result));
   }
 
   get meanRow(): TensorHandle {
-    return this.#meanRow;
+    return this.#meanRows[this.#group.resultIndex]!;
   }
 
   bring(shard: number, outputs: readonly TensorHandle[]): void {
@@ -84,16 +85,17 @@ export class SharedRows implements GradientMeeting {
   }
 
   #copyToDevice(): void {
-    this.#meanRow[Symbol.dispose]();
-    this.#meanRow = this.#overResult(this.#device);
+    const { resultIndex, result } = this.#group;
+    for (const before of this.#meanRows) before[Symbol.dispose]();
+    this.#meanRows[resultIndex] = this.#over(result);
   }
 
-  #overResult(device: string): TensorHandle {
+  #over(result: Float32Array): TensorHandle {
     const { length } = this.#layout;
-    return tensorOver(this.#runtime, device, this.#group.result.subarray(0, length), [length]);
+    return tensorOver(this.#runtime, this.#device, result.subarray(0, length), [length]);
   }
 
   [Symbol.dispose](): void {
-    this.#meanRow[Symbol.dispose]();
+    for (const meanRow of this.#meanRows) meanRow[Symbol.dispose]();
   }
 }

@@ -43,3 +43,20 @@ export const END_EVENT: EndEvent = {
   imagesPerSecond: 600.1,
   wallSeconds: 170.2,
 };
+
+/** What a `bench step` found. */
+export const STEP_BENCH = {
+  bench: 'step',
+  config: 'resnet20',
+  devices: 'cpu',
+  workers: 2,
+  globalBatch: 128,
+  precision: 'float32',
+  steps: 20,
+  imagesPerSecond: { median: 600, min: 570, max: 620 },
+  secondsPerStep: { median: 0.21 },
+  seconds: { feed: 0.0004, compute: 0.205, reduce: 0.0006, update: 0.002, report: 0.0001 },
+  flopsPerImage: 244_000_000,
+  startSeconds: 1.4,
+  peakRssBytes: 900_000_000,
+} as const;

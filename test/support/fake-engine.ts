@@ -5,8 +5,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { DtrainError, ExitCode, serializeError } from '../../src/core/errors.js';
-import type { EngineOptions, FromEngine, ToEngine } from '../../src/run/engine-protocol.js';
-import { END_EVENT, RUN_EVENT } from './events.js';
+import type { EngineBenchOptions, EngineOptions, FromEngine, ToEngine } from '../../src/run/engine-protocol.js';
+import { END_EVENT, RUN_EVENT, STEP_BENCH } from './events.js';
 
 const send = (message: FromEngine) => new Promise((resolve) => process.send!(message, resolve));
 const forEver = () => new Promise(() => setInterval(() => undefined, 1000));
@@ -16,6 +16,7 @@ for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, ()
 process.once('disconnect', () => process.exit());
 process.on('message', (message: ToEngine) => {
   if (message.kind === 'run') void live(message.options);
+  else if (message.kind === 'bench') void bench(message.options);
   else if (isObedient) void fail('DTRAIN_STOPPED', 75, 'stopped on request after step 5; the checkpoint is there.');
 });
 let isObedient = true;
@@ -37,6 +38,17 @@ async function live(options: EngineOptions): Promise<void> {
     ],
   });
   await act(behaviour, options);
+}
+
+/** Its start is that of the command, so that a test sees it arrive. */
+async function bench(options: EngineBenchOptions): Promise<void> {
+  const [what, more] = options.configName.split(':');
+  await send({ kind: 'ready' });
+  await send({ kind: 'say', line: 'devices: made up' });
+  if (what === 'signal') signal(more as NodeJS.Signals);
+  if (what === 'fail') await fail('DTRAIN_TEST', Number(more) as ExitCode, 'no library.');
+  if (what === 'deaf') await forEver();
+  await send({ kind: 'benched', result: { ...STEP_BENCH, startSeconds: options.startedAt! } });
 }
 
 async function act(behaviour: string, { runDir, life }: EngineOptions): Promise<void> {

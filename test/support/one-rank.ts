@@ -112,6 +112,11 @@ export class OneRank {
     });
   }
 
+  /** What shard `shard` gave to the last step; of the first one, its mean took the place. */
+  row(shard: number): Float32Array {
+    return this.#group.row(shard);
+  }
+
   /** Parameters, momenta and running statistics as they are on the device. */
   state(): StateViews {
     this.replica.exportState(this.#state);

@@ -109,8 +109,8 @@ const FINE = 1;
 const SKETCH = 2;
 const SQUARE = 4;
 
-/** Three parts squares of 4 x 4 pixels, one part noise. */
-function makeImages([count, height, width, channels]: Golden['imageShape'], seed: number): Uint8Array {
+/** Three parts squares of 4 x 4 pixels, one part noise; image i is the same for any count. */
+export function makeImages([count, height, width, channels]: Golden['imageShape'], seed: number): Uint8Array {
   const imageBytes = height * width * channels;
   const images = new Uint8Array(count * imageBytes);
   const drawByte = (stream: number, image: number, i: number) =>

@@ -42,7 +42,7 @@ export async function runCommand(
     throw new Error(`the test has no ${name}`);
   };
   const layer: RunLayer = {
-    prepareTraining: async () => undefined,
+    prepareEngine: async () => undefined,
     train: absent('train'),
     evaluateCheckpoint: absent('evaluateCheckpoint'),
     benchStep: absent('benchStep'),

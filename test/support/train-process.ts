@@ -28,7 +28,7 @@ const console = new Console({ stdout, stderr, env, isJson: words.includes('--jso
 process.exit(
   await runCommandLine(
     words,
-    { console, run: { ...runLayer, prepareTraining: async () => undefined, train }, env },
+    { console, run: { ...runLayer, prepareEngine: async () => undefined, train }, env },
     '9.9.9',
   ),
 );
