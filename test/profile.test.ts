@@ -41,8 +41,11 @@ test('what TensorFlow did meanwhile: its convolutions, inside the compute phases
     computes.some(
       (phase) => ts >= phase.ts - CLOCK_MICROSECONDS && ts + dur <= phase.ts + phase.dur + CLOCK_MICROSECONDS,
     );
+  // The rank that is first may be in the step after while the other ends the last one of the profile.
+  const lastSteps = found.filter(({ name, pid }) => pid === 1 && name === 'step 3');
+  const firstEnd = Math.min(...lastSteps.map(({ ts, dur }) => ts + dur));
   assert.deepEqual(
-    convolutions.filter((span) => !isInside(span)).map(({ name, ts }) => `${name} at ${ts}`),
+    convolutions.filter((span) => span.ts < firstEnd && !isInside(span)).map(({ name, ts }) => `${name} at ${ts}`),
     [],
   );
   assert(found.some(({ ph, args }) => ph === 'M' && args.name === 'TensorFlow /host:CPU'));
