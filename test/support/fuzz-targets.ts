@@ -157,7 +157,7 @@ function resummed(manifest: Manifest, random: SeededRandom): Uint8Array {
       const way = random.below(4);
       if (way === 0) delete place[key];
       else if (way === 1 && !Array.isArray(place)) place[random.pick(['extra', '__proto__', 'constructor'])] = 1;
-      else place[key] = random.pick(ODD_VALUES);
+      else place[key] = structuredClone(random.pick(ODD_VALUES)); // its own, or a later case may put one into itself
     }
   }
   return Buffer.from(`${canonical({ ...copy, hash: sha256(canonical(copy)) })}\n`);
