@@ -16,6 +16,9 @@ const options = [
   '--disableSources',
   '--intentionallyNotExported',
   'runConfigSchema',
+  '--intentionallyNotExported',
+  'PHASES',
+  '--skipErrorChecking',
   '--treatWarningsAsErrors',
 ];
 const words = ['--yes', ...packages, '--', 'typedoc', ...options];

@@ -6,7 +6,8 @@
  * one look at another's memory; between two steps any other rank may run. Sleeping is one step that compares, as Atomics.wait does.
  * Checked: sums see the rows of their round and nothing else, all ranks read whole results, all see the same request to stop, whoever is
  * called missing has not arrived, nobody passes a barrier that was poisoned before it came, and nobody sleeps for ever.
- * Left out: time (a deadline may pass at any moment), and the looks before a rank sleeps, which are the same steps again.
+ * Left out: time (a deadline may pass at any moment), the looks before a rank sleeps, which are the same steps again, and that a result lies where
+ * the first row did: that row has another place in the next round, so it is written there two rounds later, and all have read it by then.
  */
 
 export type Mutation =
