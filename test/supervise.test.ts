@@ -1,5 +1,7 @@
 /** The supervisor's decisions, with an engine that is made up: what an end means, what is restarted, what every deadline does. */
 import assert from 'node:assert/strict';
+import { fork } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -287,6 +289,18 @@ test('who stops reading the events leaves no engine', ALARM, async () => {
 });
 
 // ——— the kernel's count ———
+
+test(
+  'the engine ends where its supervisor is gone before it hears of it, while it loads its modules',
+  ALARM,
+  async () => {
+    const engine = fork(fileURLToPath(new URL('../src/run/engine-main.js', import.meta.url)), [String(process.pid)], {
+      stdio: 'ignore',
+    });
+    engine.disconnect();
+    assert.deepEqual(await once(engine, 'exit'), [null, 'SIGKILL']);
+  },
+);
 
 test('kills for want of memory are counted where the kernel says so', () => {
   const folder = temporaryFolder();

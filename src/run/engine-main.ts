@@ -33,10 +33,9 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 // A reader that is gone is no reason to end.
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined);
 process.on('uncaughtException', (error) => void fail(error));
-process.once('disconnect', () => {
-  stopping.abort('the supervisor is gone');
-  if (!isRunning) process.kill(process.pid, 'SIGKILL'); // a thread in native code holds up an exit
-});
+process.once('disconnect', onSupervisorGone);
+// It may have gone while the modules above were read, when nobody heard it.
+if (!process.connected) onSupervisorGone();
 
 const order = new Promise<Exclude<ToEngine, { kind: 'stop' }>>((resolve) => {
   process.on('message', (message: ToEngine) => {
@@ -65,6 +64,11 @@ try {
   }
 } catch (error) {
   fail(error);
+}
+
+function onSupervisorGone(): void {
+  stopping.abort('the supervisor is gone');
+  if (!isRunning) process.kill(process.pid, 'SIGKILL'); // a thread in native code holds up an exit
 }
 
 async function run(train: typeof import('./train.js').train, options: EngineOptions): Promise<void> {
