@@ -136,7 +136,7 @@ test('row 17: a closed terminal, and readers that go away: training goes on, one
   silent.child.stderr!.once('data', () => silent.child.stderr!.destroy());
   const second = await silent.ended;
   assert.equal(second.code, 0, silent.stdout);
-  assert.match(silent.stdout, /^run: /m);
+  assert.match(silent.stdout, /^ {2}run {2,}/m);
 
   const runDir = newRunDir();
   fs.mkdirSync(path.join(runDir, 'metrics.jsonl'), { recursive: true });
