@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
-import { DtrainError } from '../src/core/errors.js';
 import { decodeSafetensors } from '../src/core/safetensors.js';
 import { relativeL2 } from './support/assert-close.js';
+import { assertSameBits, failureOf, lossesOf } from './support/compare-runs.js';
 import { type FinishedRun, lastCheckpointFile, runTraining, temporaryFolder } from './support/train-run.js';
 
 afterEach(() => delete process.env['DTRAIN_FAULT']);
@@ -24,26 +24,6 @@ const FOUR = [
 /** Two workers, float32, shared memory. */
 let shared: FinishedRun | undefined;
 const sharedRun = async (): Promise<FinishedRun> => (shared ??= await runTraining(2, FOUR));
-
-function assertSameBits(a: FinishedRun, b: FinishedRun, what: string): void {
-  for (const file of FILES) {
-    assert(lastCheckpointFile(a.runDir, file).equals(lastCheckpointFile(b.runDir, file)), `${what}: ${file}`);
-  }
-  assert.deepEqual(lossesOf(a), lossesOf(b), what);
-}
-
-function lossesOf({ events }: FinishedRun): number[] {
-  return events.flatMap((event) => (event.event === 'step' ? [event.loss] : []));
-}
-
-async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
-  const error = await run.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  assert(error instanceof DtrainError, `expected a DtrainError, got ${error}`);
-  return error;
-}
 
 test('2 and 4 workers that add by TensorFlow end with the bits of shared memory', async () => {
   for (const workers of [2, 4]) {

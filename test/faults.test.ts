@@ -4,26 +4,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach, test } from 'node:test';
 import { nowSeconds } from '../src/core/clock.js';
-import { DtrainError } from '../src/core/errors.js';
 import { PHASES } from '../src/core/events.js';
 import { FAULT_KINDS } from '../src/run/fault.js';
 import { openCheckpoint } from '../src/train/checkpoint.js';
+import { failureOf } from './support/compare-runs.js';
 import { runTraining, temporaryFolder } from './support/train-run.js';
 
 /** Of weights.safetensors, whose tensors are sorted by name. */
 const LAST_TENSOR = 'layer3.2.conv2.weight';
 
 afterEach(() => delete process.env['DTRAIN_FAULT']);
-
-/** The error that a run ends with, and how long it took from the last event. */
-async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
-  const error = await run.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  assert(error instanceof DtrainError, `expected a DtrainError, got ${error}`);
-  return error;
-}
 
 for (const phase of PHASES) {
   test(`an exception in ${phase} ends the run with exit code 10, naming rank, step and phase`, async () => {

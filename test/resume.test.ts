@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { DtrainError } from '../src/core/errors.js';
 import type { TrainEvent } from '../src/core/events.js';
 import { openCheckpoint } from '../src/train/checkpoint.js';
+import { failureOf } from './support/compare-runs.js';
 import { lastCheckpointFile, runTraining, temporaryFolder, tinyImages } from './support/train-run.js';
 
 /** Four epochs of ten steps, long enough to stop in; EMA, an optimizer of two slots and a schedule, so that all state counts. */
@@ -32,15 +33,6 @@ function lasting(event: TrainEvent): TrainEvent | { event: 'run' } {
 function metricsOf(runDir: string): ReturnType<typeof lasting>[] {
   const lines = fs.readFileSync(path.join(runDir, 'metrics.jsonl'), 'utf8').trim().split('\n');
   return lines.map((line) => lasting(JSON.parse(line) as TrainEvent));
-}
-
-async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
-  const error = await run.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  assert(error instanceof DtrainError, `expected a DtrainError, got ${error}`);
-  return error;
 }
 
 test('stopped anywhere and resumed, also by another number of workers, a run has the same bits and the same metrics', async () => {

@@ -18,21 +18,18 @@ import { brotliDecompress } from 'node:zlib';
 import { nowSeconds } from '../core/clock.js';
 import { DtrainError, ExitCode } from '../core/errors.js';
 import { writeFileAtomic } from '../core/files.js';
-import { withLock } from '../tensorflow/folder-lock.js';
 import {
   checkFreeSpace,
-  checkPlatform,
   commitInstallation,
-  createFolder,
   diskFullError,
   type Installation,
+  installOnce,
   setupError,
 } from '../tensorflow/install.js';
 import {
   findChangedFiles,
   installFolder,
   type LibraryVariant,
-  readInstallation,
   stagingFolders,
   stagingName,
   TAKEN_NAME,
@@ -82,18 +79,7 @@ export async function installBundle(options: FromBundleOptions): Promise<Install
   if (asked !== null && asked !== variant) throw otherVariant(bundle, variant, asked);
   const say = (line: string) => options.say(`${bundleTitle(manifest)}: ${line}`);
   const folder = installFolder(cacheFolder, variant);
-  const present = () => {
-    if (readInstallation(folder) === null) return false;
-    say(`TensorFlow is already installed in ${folder}`);
-    return true;
-  };
-  if (present()) return { folder, installed: false };
-  checkPlatform();
-  const parent = path.dirname(folder);
-  createFolder(parent);
-  const onWait = () => say('another dtrain setup is at work, waiting for it');
-  return withLock(`${folder}.lock`, onWait, async () => {
-    if (present()) return { folder, installed: false };
+  return installOnce(folder, { say, already: `TensorFlow is already installed in ${folder}` }, async (parent) => {
     const start = nowSeconds();
     const staging = new Staging(parent, manifest);
     try {
@@ -110,7 +96,6 @@ export async function installBundle(options: FromBundleOptions): Promise<Install
     }
     const bytes = manifest.library.files.reduce((sum, file) => sum + file.bytes, 0);
     say(`installed ${(bytes / 1e9).toFixed(1)} GB in ${Math.round(nowSeconds() - start)} s: ${folder}`);
-    return { folder, installed: true };
   });
 }
 

@@ -55,18 +55,7 @@ export async function installTensorFlow(options: InstallOptions): Promise<Instal
   const { variant, cacheFolder } = options;
   const say = (line: string) => options.say(`TensorFlow ${TENSORFLOW_VERSION} (${variant}): ${line}`);
   const folder = installFolder(cacheFolder, variant);
-  const present = () => {
-    if (readInstallation(folder) === null) return false;
-    say(`already installed in ${folder}`);
-    return true;
-  };
-  if (present()) return { folder, installed: false };
-  checkPlatform();
-  const parent = path.dirname(folder);
-  createFolder(parent);
-  const onWait = () => say('another dtrain setup is at work, waiting for it');
-  return withLock(`${folder}.lock`, onWait, async () => {
-    if (present()) return { folder, installed: false };
+  return installOnce(folder, { say, already: `already installed in ${folder}` }, async (parent) => {
     removeLeftovers(parent, variant);
     checkFreeSpace(parent, NEEDED_BYTES[variant]);
     say(`installing, a download of about ${gigabytes(DOWNLOAD_BYTES[variant])} GB`);
@@ -83,6 +72,31 @@ export async function installTensorFlow(options: InstallOptions): Promise<Instal
       fs.rmSync(temporary, { recursive: true, force: true });
     }
     say(`installed ${gigabytes(bytes)} GB in ${Math.round(nowSeconds() - start)} s: ${folder}`);
+  });
+}
+
+/**
+ * Calls `install` with the folder above, one process at a time, unless a library is in `folder`; then says `already`.
+ * @throws where the platform cannot run it or the folder cannot be made (exit 4), and what `install` throws.
+ */
+export async function installOnce(
+  folder: string,
+  { say, already }: { readonly say: (line: string) => void; readonly already: string },
+  install: (parent: string) => Promise<void>,
+): Promise<Installation> {
+  const present = () => {
+    if (readInstallation(folder) === null) return false;
+    say(already);
+    return true;
+  };
+  if (present()) return { folder, installed: false };
+  checkPlatform();
+  const parent = path.dirname(folder);
+  createFolder(parent);
+  const onWait = () => say('another dtrain setup is at work, waiting for it');
+  return withLock(`${folder}.lock`, onWait, async () => {
+    if (present()) return { folder, installed: false };
+    await install(parent);
     return { folder, installed: true };
   });
 }
@@ -181,7 +195,7 @@ function removeLeftovers(parent: string, variant: LibraryVariant): void {
   }
 }
 
-export function checkPlatform(): void {
+function checkPlatform(): void {
   if (process.platform === 'linux' && process.arch === 'x64') return;
   throw new DtrainError(
     'DTRAIN_SETUP_PLATFORM',
@@ -190,7 +204,7 @@ export function checkPlatform(): void {
   );
 }
 
-export function createFolder(folder: string): void {
+function createFolder(folder: string): void {
   try {
     fs.mkdirSync(folder, { recursive: true });
     fs.accessSync(folder, fs.constants.W_OK);

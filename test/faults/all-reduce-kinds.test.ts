@@ -2,27 +2,15 @@
 import assert from 'node:assert/strict';
 import { afterEach, test } from 'node:test';
 import { nowSeconds } from '../../src/core/clock.js';
-import { DtrainError } from '../../src/core/errors.js';
 import { decodeSafetensors } from '../../src/core/safetensors.js';
 import { relativeL2 } from '../support/assert-close.js';
+import { assertSameBits, failureOf } from '../support/compare-runs.js';
 import { type FinishedRun, lastCheckpointFile, runTraining } from '../support/train-run.js';
 import { recordProof } from './record.js';
 
 afterEach(() => delete process.env['DTRAIN_FAULT']);
 
 const TENSORFLOW = 'allReduce.kind=tensorflow';
-const FILES = ['weights.safetensors', 'optimizer.safetensors'];
-
-function assertSameBits(a: FinishedRun, b: FinishedRun, what: string): void {
-  for (const file of FILES) {
-    assert(lastCheckpointFile(a.runDir, file).equals(lastCheckpointFile(b.runDir, file)), `${what}: ${file}`);
-  }
-  assert.deepEqual(lossesOf(a), lossesOf(b), what);
-}
-
-function lossesOf({ events }: FinishedRun): number[] {
-  return events.flatMap((event) => (event.event === 'step' ? [event.loss] : []));
-}
 
 /** Of all weights together. */
 function weightsDifference(a: FinishedRun, b: FinishedRun): number {
@@ -31,15 +19,6 @@ function weightsDifference(a: FinishedRun, b: FinishedRun): number {
     return [...tensors.values()].flatMap(({ values }) => [...(values as Float32Array)]);
   });
   return relativeL2(one!, other!);
-}
-
-async function failureOf(run: Promise<unknown>): Promise<DtrainError> {
-  const error = await run.then(
-    () => undefined,
-    (reason: unknown) => reason,
-  );
-  assert(error instanceof DtrainError, `expected a DtrainError, got ${error}`);
-  return error;
 }
 
 test('three workers: the same bits, and, where another order is permitted, the same training within 1e-6 a step', async () => {
