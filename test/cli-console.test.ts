@@ -263,6 +263,12 @@ test('a run without an evaluation at its end says so', () => {
   assert.equal(stdout.text.split('\n')[0], 'no evaluation at the end; 1 step, 1 epoch, 2:50, 600 images/s');
 });
 
+test('a run that ends within its first epoch counts steps alone', () => {
+  const { printer, stdout } = screen({});
+  printer.event({ ...END_EVENT, steps: 120, epochs: 0, finalTestAccuracy: null, bestTestAccuracy: null });
+  assert.equal(stdout.text.split('\n')[0], 'no evaluation at the end; 120 steps, 2:50, 600 images/s');
+});
+
 test('GPUs in the header', () => {
   const { printer, stderr } = screen({});
   printer.event({ ...RUN_EVENT, devices: ['/device:GPU:0'] });

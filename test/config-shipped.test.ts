@@ -22,7 +22,7 @@ const textOf = (name: string) => fs.readFileSync(new URL(`../../configs/${name}.
 test('the configurations that ship', () => {
   assert.deepEqual(
     shippedConfigs(),
-    ['quickstart', 'resnet20-fast', ...CIFAR_FAMILY, ...IMAGENET_FAMILY, ...PLAIN, ...OTHERS].sort(),
+    ['quickstart', 'resnet20-fast', 'resnet20-short', ...CIFAR_FAMILY, ...IMAGENET_FAMILY, ...PLAIN, ...OTHERS].sort(),
   );
 });
 

@@ -74,7 +74,7 @@ const OTHER_CIFAR_SIZES: Readonly<Record<string, readonly [parameters: number, m
   resnet1001v2: [10_327_706, 1491, 1001],
   'wrn-16-8': [10_961_370, 1548.1, 14],
   'wrn-28-10': [36_479_194, 5243.3, 26],
-  speednet: [1_973_186, 146.9, 8],
+  speednet: [1_972_514, 118.1, 7],
 };
 
 test('the catalogue is these models', () => {
@@ -403,6 +403,24 @@ test('the layers state the deviations themselves: 3×3 of 16 channels, and 64 in
     { name: 'fc.weight', shape: [64, 10], initial: { deviation: Math.sqrt(1 / 192) } },
     { name: 'fc.bias', shape: [10], initial: { value: 0 } },
   ]);
+});
+
+test('where asked, the first filters begin as the identity, and as many as there are channels', () => {
+  const layer = (channels: number, filters: number) =>
+    modelOf(engine, (net, x) => conv2d(net, 'c', x, { filters, size: 3, identity: true }), [1, 4, 4, channels]);
+  const drawn = modelOf(engine, (net, x) => conv2d(net, 'c', x, { filters: 5, size: 3 }), [1, 4, 4, 2]).parameters;
+  const [wider, narrower] = [layer(2, 5), layer(5, 2)].map(({ parameters }) => initialWeights(parameters, 4)[0]!);
+  const expected = initialWeights(drawn, 4)[0]!.map((value, i) => {
+    const [tap, channel, filter] = [Math.floor(i / 10), Math.floor(i / 5) % 2, i % 5];
+    if (filter >= 2) return value;
+    return tap === 4 && channel === filter ? 1 : 0;
+  });
+  assert.deepEqual(wider, expected);
+  const ones = Array.from(narrower!).flatMap((value, i) => (value === 0 ? [] : [[i, value]]));
+  assert.deepEqual(ones, [
+    [40, 1],
+    [43, 1],
+  ]); // tap 4 of 5 x 2: channel 0 to filter 0, channel 1 to filter 1
 });
 
 test('the same seed gives the same weights, another seed others; no two parameters are alike', () => {

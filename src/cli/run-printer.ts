@@ -137,8 +137,9 @@ export class RunPrinter {
       finalTestAccuracy === null
         ? 'no evaluation at the end'
         : `test accuracy ${percentText(finalTestAccuracy)}, best ${percentText(bestTestAccuracy ?? finalTestAccuracy)}`;
-    const work = `${countText(steps)} ${steps === 1 ? 'step' : 'steps'}, ${epochsText(epochs)}`;
-    const effort = `${work}, ${durationText(wallSeconds)}, ${rateText(imagesPerSecond)}`;
+    const counted = `${countText(steps)} ${steps === 1 ? 'step' : 'steps'}`;
+    const whole = epochs === 0 ? [] : [epochsText(epochs)]; // none that is whole: the steps say it
+    const effort = [counted, ...whole, durationText(wallSeconds), rateText(imagesPerSecond)].join(', ');
     const isNarrow = this.#console.isLive && accuracy.length + effort.length + 2 >= this.#console.columns;
     this.#console.out(`${accuracy};${isNarrow ? '\n' : ' '}${effort}`);
     const folder = this.#runDir;

@@ -44,6 +44,11 @@ export function readNetwork(engine: Engine, source: NetworkSource): Network {
   return { layers: reader.layersUpTo(result), imageSize: source.imageSize, classes: source.classes };
 }
 
+/** From [N, H, W, C] to [N, units]; one pixel is flattened as many are. */
+function flattensImages(x: GraphValue, y: GraphValue): boolean {
+  return x.shape.length === 4 && y.shape.length === 2;
+}
+
 /** A layer without what every layer has. */
 type Body = Layer extends infer L ? (L extends Layer ? Omit<L, 'name' | 'shape'> : never) : never;
 
@@ -93,11 +98,11 @@ class Reader {
     else this.#add(node.outputs[0]!, this.#body(node));
   }
 
-  /** A reshape that only adds or leaves out extents of 1, as around tfjs's matrix products: what was read is what is given. */
+  /** A reshape of rows that only adds or leaves out extents of 1, as around tfjs's matrix products: what was read is what is given. */
   #isAlias({ type, inputs, outputs }: RecordedNode): boolean {
     const [x, y] = [inputs[0]!, outputs[0]!];
     const extents = ({ shape }: GraphValue) => shape.filter((extent) => extent !== 1).join();
-    if (type !== 'Reshape' || extents(x) !== extents(y)) return false;
+    if (type !== 'Reshape' || flattensImages(x, y) || extents(x) !== extents(y)) return false;
     const weight = this.#weights.get(x);
     const layer = this.#layerOf.get(x);
     if (weight) this.#weights.set(y, weight);
@@ -161,8 +166,7 @@ class Reader {
       case 'MatMul':
         return { op: 'dense', x, weight: this.#weight(node, second) };
       case 'Reshape':
-        if (node.inputs[0]!.shape.length !== 4 || node.outputs[0]!.shape.length !== 2)
-          throw unsupported(node, this.#source);
+        if (!flattensImages(node.inputs[0]!, node.outputs[0]!)) throw unsupported(node, this.#source);
         return { op: 'flatten', x };
       default:
         throw unsupported(node, this.#source);
@@ -175,10 +179,12 @@ class Reader {
     return index;
   }
 
+  /** A parameter, or a constant of the model's code that takes a parameter's place. */
   #weight(node: RecordedNode, value: GraphValue | undefined): NamedTensor {
     const weight = value && this.#weights.get(value);
-    if (!weight) throw unsupported(node, this.#source);
-    return weight;
+    if (weight) return weight;
+    const values = Float32Array.from(this.#constant(node, value));
+    return { name: `constant.${this.#layers.length}`, shape: value!.shape, values };
   }
 
   #constant(node: RecordedNode, value: GraphValue | undefined): ArrayLike<number> {

@@ -13,6 +13,8 @@ export interface ConvOptions {
   readonly stride?: number;
   /** Adds a bias a filter, which starts at 0: for networks without batch normalisation. */
   readonly bias?: boolean;
+  /** The first filters begin as the identity, one for each channel of the input (Zagoruyko and Komodakis, arXiv 1706.00388: Dirac). */
+  readonly identity?: boolean;
 }
 
 /**
@@ -20,10 +22,13 @@ export interface ConvOptions {
  * He initialisation: normal, variance 2 / (size² · input channels) (He et al., arXiv 1502.01852, equation 10).
  */
 export function conv2d(net: Net, name: string, xNHWC: Tensor4D, options: ConvOptions): Tensor4D {
-  const { filters, size, stride = 1, bias = false } = options;
+  const { filters, size, stride = 1, bias = false, identity = false } = options;
   const channels = xNHWC.shape[3];
   const deviation = Math.sqrt(2 / (size * size * channels));
-  const kernelHWIO = net.parameter(`${name}.weight`, [size, size, channels, filters], { deviation }) as Tensor4D;
+  const kernelHWIO = net.parameter(`${name}.weight`, [size, size, channels, filters], {
+    deviation,
+    ...(identity && { identity }),
+  }) as Tensor4D;
   const y = net.convolve(xNHWC, kernelHWIO, stride);
   return bias ? tf.add(y, net.parameter(`${name}.bias`, [filters], { value: 0 })) : y;
 }

@@ -13,7 +13,13 @@ import { type Scalar, type Tensor, type Tensor1D, type Tensor4D, tf } from '../g
 import { convolve, convolveInTraining } from './convolution.js';
 
 /** How a parameter starts: normal with this standard deviation, or all the same. */
-export type Initial = { readonly deviation: number } | { readonly value: number };
+export type Initial =
+  | {
+      readonly deviation: number;
+      /** Of a kernel (HWIO): filter i, of as many as there are channels, hands on channel i of the pixel in the middle, and nothing else. */
+      readonly identity?: boolean;
+    }
+  | { readonly value: number };
 
 export interface ParameterSpec {
   /** torchvision's name, for instance `layer1.0.conv1.weight`. */

@@ -60,15 +60,17 @@ async function makeCase(model: string): Promise<Case> {
   };
 }
 
+const MODELS = ['resnet20', 'resnet18', 'speednet'];
+
 before(async () => {
-  for (const model of ['resnet20', 'resnet18']) cases.set(model, await makeCase(model));
+  for (const model of MODELS) cases.set(model, await makeCase(model));
 });
 
 function report(what: string, error: number, versions: unknown): void {
   console.log(`${what}: relative error ${error.toExponential(1)} (${JSON.stringify(versions)})`);
 }
 
-for (const model of ['resnet20', 'resnet18']) {
+for (const model of MODELS) {
   test(`${model}: TensorFlow in Python and ONNX Runtime`, () => {
     const { folder, logits, classes } = cases.get(model)!;
     const found = runPython('DTRAIN_TENSORFLOW_PYTHON', 'graph_logits.py', [folder, String(COUNT)]);
@@ -110,6 +112,8 @@ for (const [model, format] of [
   ['resnet20', 'tfjs'],
   ['resnet20', 'tfjs-folded'],
   ['resnet18', 'tfjs'],
+  ['resnet18', 'tfjs-folded'],
+  ['speednet', 'tfjs-folded'],
 ] as const) {
   test(`${model} ${format}: the page of examples/browser in Chromium, offline, on tfjs`, async () => {
     const { folder, images, logits, probabilities, classes } = cases.get(model)!;
