@@ -168,6 +168,40 @@ for (const [stride, size] of [
   });
 }
 
+test('the kernel of a wide convolution on a small map has its gradient from nine products, within 1e-2 of float32', () => {
+  const inputs = [normals([2, 5, 7, 256], 1), normals([3, 3, 256, 257], 2), normals([2, 5, 7, 257], 3)];
+  const code = withGradients((x, kernel) => tf.conv2d(x as Tensor4D, kernel as Tensor4D, 1, 'same'));
+  checkAgainstFloat32(inputs, code);
+});
+
+for (const [what, products, precision, [channels, filters, size, kernel, stride]] of [
+  ['256 channels on 8 × 8 pixels', 9, 'bfloat16', [256, 256, 8, 3, 1]],
+  ['the same in float32', 0, 'float32', [256, 256, 8, 3, 1]],
+  ['9 × 9 pixels', 0, 'bfloat16', [256, 256, 9, 3, 1]],
+  ['255 channels', 0, 'bfloat16', [255, 256, 8, 3, 1]],
+  ['255 filters', 0, 'bfloat16', [256, 255, 8, 3, 1]],
+  ['a 1 × 1 kernel', 0, 'bfloat16', [256, 256, 8, 1, 1]],
+  ['a stride of 2', 0, 'bfloat16', [256, 256, 8, 3, 2]],
+] as const) {
+  test(`products for the gradient of a kernel: ${what}, ${products}`, () => {
+    const output = Math.ceil(size / stride);
+    const shapes = [
+      [1, size, size, channels],
+      [kernel, kernel, channels, filters],
+      [1, output, output, filters],
+    ];
+    const code = withGradients((x, weights) => tf.conv2d(x as Tensor4D, weights as Tensor4D, stride, 'same'));
+    const fn = record(
+      engine,
+      shapes.map((shape, i) => normals(shape, i)),
+      (inputs) => code(...inputs.map((input) => input.value())),
+      precision,
+    );
+    const count = (wanted: string) => fn.operations.filter(({ type }) => type === wanted).length;
+    assert.deepEqual([count('BatchMatMulV2'), count('Conv2DBackpropFilter')], [products, products === 0 ? 1 : 0]);
+  });
+}
+
 test('a dense layer and its two gradients are within 1e-2 of float32', () => {
   const inputs = [normals([32, 256], 1), normals([256, 64], 2), normals([32, 64], 3)];
   checkAgainstFloat32(

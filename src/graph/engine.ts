@@ -14,6 +14,7 @@ import { execute } from '../tensorflow/execute.js';
 import type { Operation } from '../tensorflow/graph-builder.js';
 import type { Runtime } from '../tensorflow/runtime.js';
 import { Binding } from './binding.js';
+import { installFilterGradient } from './filter-gradient.js';
 import { installFusedOps } from './fused-ops.js';
 import { GraphValue } from './graph-value.js';
 import { installLayerHooks } from './layer-hooks.js';
@@ -147,6 +148,11 @@ export class Engine {
     return this.#binding.recording !== undefined;
   }
 
+  /** Undefined where nothing is being recorded. */
+  get recordedPrecision(): Precision | undefined {
+    return this.#binding.recording?.precision;
+  }
+
   /** An input that comes up while recording; `build` hands it back among its `lateInputs`. */
   lateInput(shape: Shape, dtype: DType): RecordedInput {
     return this.#placeholder(this.#currentRecording(), { kind: 'tensor', shape, dtype }).recorded;
@@ -243,6 +249,7 @@ export function startEngine(runtime: Runtime, device: string): Engine {
     installFusedOps();
     const isRecording = () => current!.isRecording;
     installOverrides(isRecording);
+    installFilterGradient(() => current!.recordedPrecision === 'bfloat16');
     installRandomOps(isRecording);
     installLayerHooks();
     installRecordedOptimizers();
