@@ -66,15 +66,14 @@ def network_input(images):
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def augmented(images, crop):
-    """A window of each image, zero outside of it, and half of them mirrored."""
+def augmented(images, crop, mirrored):
+    """A window of each image, zero outside of it; where `mirrored` [n] says so, left and right are exchanged."""
     n, _, height, width = images.shape
     padded = F.pad(images, (crop,) * 4)
     top, left = torch.randint(0, 2 * crop + 1, (2, n, 1, 1))
     rows = top + torch.arange(height).view(1, -1, 1)
     columns = left + torch.arange(width).view(1, 1, -1)
-    mirrored = torch.rand(n, 1, 1) < 0.5
-    columns = torch.where(mirrored, columns.flip(2), columns)
+    columns = torch.where(mirrored.view(-1, 1, 1), columns.flip(2), columns)
     window = padded.permute(0, 2, 3, 1)[torch.arange(n).view(-1, 1, 1), rows, columns]
     return window.permute(0, 3, 1, 2)
 
@@ -104,6 +103,7 @@ def main():
     parser.add_argument("--warmup", type=float, default=5, help="epochs")
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--crop", type=int, default=4)
+    parser.add_argument("--alternate", action="store_true", help="each image is mirrored in every second epoch")
     parser.add_argument("--smoothing", type=float, default=0)
     parser.add_argument("--evaluate-every", type=int, default=1, help="epochs; after the last in any case")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="bfloat16")
@@ -129,6 +129,7 @@ def main():
     wants_bfloat16 = options.precision == "bfloat16"
     autocast = (lambda: torch.autocast("cpu", torch.bfloat16)) if wants_bfloat16 else contextlib.nullcontext
 
+    mirrored_first = torch.rand(len(labels), generator=torch.Generator().manual_seed(options.seed)) < 0.5
     first = 0
     if options.state and os.path.exists(options.state):
         kept = torch.load(options.state)
@@ -144,7 +145,9 @@ def main():
         losses = []
         for ids in torch.randperm(len(labels)).split(options.batch)[:steps_an_epoch]:
             # Cropped after normalisation, so that what lies outside is the mean colour, as dtrain has it.
-            pixels = augmented(network_input(images[ids]), options.crop).contiguous(memory_format=torch.channels_last)
+            mirrored = mirrored_first[ids] ^ (epoch % 2 == 0) if options.alternate else torch.rand(len(ids)) < 0.5
+            pixels = augmented(network_input(images[ids]), options.crop, mirrored)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
             with autocast():
                 loss = F.cross_entropy(model(pixels), labels[ids], label_smoothing=options.smoothing)
             optimizer.zero_grad()
