@@ -6,7 +6,7 @@
  * the pixels that exist is up to ten times faster, forward and backward (docs/performance.md has the measurements).
  * Must stay true: both forms are the same function of the same parameters; square kernels of odd size.
  */
-import { type Tensor2D, type Tensor4D, tf } from '../graph/tfjs.js';
+import { type Tensor2D, type Tensor3D, type Tensor4D, tf } from '../graph/tfjs.js';
 
 /** By one operation of TensorFlow. */
 export function convolve(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride: number): Tensor4D {
@@ -22,10 +22,11 @@ export function convolveInTraining(xNHWC: Tensor4D, kernelHWIO: Tensor4D, stride
   const [, height, width] = xNHWC.shape;
   const pixels = Math.ceil(height / stride) * Math.ceil(width / stride);
   if (pixels === 1) return productOverWindow(xNHWC, kernelHWIO);
-  const isPointwise = kernelHWIO.shape[0] === 1;
-  if (isPointwise && pixels <= MOST_PIXELS.pointwise) return productOverPixels(subsample(xNHWC, stride), kernelHWIO);
-  if (!isPointwise && pixels <= MOST_PIXELS.patches) return productOverPatches(xNHWC, kernelHWIO, stride);
-  return convolve(xNHWC, kernelHWIO, stride);
+  const size = kernelHWIO.shape[0];
+  if (size === 1 && pixels <= MOST_PIXELS.pointwise) return productOverPixels(subsample(xNHWC, stride), kernelHWIO);
+  if (size === 1 || pixels > MOST_PIXELS.patches) return convolve(xNHWC, kernelHWIO, stride);
+  const allSeeAll = stride === 1 && Math.max(height, width) - 1 <= (size - 1) / 2;
+  return allSeeAll ? productOverMap(xNHWC, kernelHWIO) : productOverPatches(xNHWC, kernelHWIO, stride);
 }
 
 /** One output pixel: the pixels under the kernel as one row an image, times the taps that see them. */
@@ -39,6 +40,34 @@ function productOverWindow(xNHWC: Tensor4D, kernelHWIO: Tensor4D): Tensor4D {
   const fanIn = rows * columns * channels;
   const y = tf.matMul(tf.reshape(window, [images, fanIn]) as Tensor2D, tf.reshape(taps, [fanIn, filters]) as Tensor2D);
   return tf.reshape(y, [images, 1, 1, filters]);
+}
+
+/**
+ * A map so small that every pixel of the output sees every pixel of the input: an image is a row, and the matrix has for each pair of pixels the
+ * tap between them. Nothing is multiplied by padding.
+ */
+function productOverMap(xNHWC: Tensor4D, kernelHWIO: Tensor4D): Tensor4D {
+  const [images, height, width, channels] = xNHWC.shape;
+  const [size, , , filters] = kernelHWIO.shape;
+  const middle = (size - 1) / 2;
+  const tapsCF = tf.split(tf.reshape(kernelHWIO, [size * size, channels, filters]), size * size);
+  const tap = (row: number, column: number) => tapsCF[(middle + row) * size + middle + column]! as Tensor3D;
+  const pixels = [...pixelsOf(height, width)];
+  const rows = pixels.map((from) =>
+    tf.concat(
+      pixels.map((to) => tap(from.row - to.row, from.column - to.column)),
+      2,
+    ),
+  );
+  const matrix: Tensor2D = tf.reshape(tf.concat(rows, 1), [pixels.length * channels, pixels.length * filters]);
+  const y = tf.matMul(tf.reshape(xNHWC, [images, pixels.length * channels]) as Tensor2D, matrix);
+  return tf.reshape(y, [images, height, width, filters]);
+}
+
+function* pixelsOf(height: number, width: number): Generator<{ readonly row: number; readonly column: number }> {
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) yield { row, column };
+  }
 }
 
 /** A 1×1 kernel: every pixel is a row. */
