@@ -66,6 +66,24 @@ test('the same bits for one worker, two workers, and a run that was gone on with
   assert.ok(predictions[0]!.logits.every(Number.isFinite));
 });
 
+test('a run is not gone on with by other code than it began with', async () => {
+  const folder = temporaryFolder();
+  const own = path.join(folder, 'own.mjs');
+  fs.copyFileSync(file, own);
+  const runDir = path.join(folder, 'run');
+  const words = [...WORDS, `model.module=${own}`];
+  await runTraining(1, [...words, 'train.maxSteps=1'], { runDir });
+  const resume = (steps: number) =>
+    runTraining(1, [...words, `train.maxSteps=${steps}`], { runDir, resume: { from: runDir } });
+  await resume(2);
+  fs.appendFileSync(own, '// changed\n');
+  await assert.rejects(resume(3), ({ code, exitCode, message }: DtrainError) => {
+    assert.deepEqual([code, exitCode], ['DTRAIN_RESUME_DIFFERS', 6]);
+    assert.match(message, /\n {2}code of model\.module {2}[0-9a-f]{12}… +[0-9a-f]{12}…\n/);
+    return true;
+  });
+});
+
 test('a module that is missing, or exports no function, is told', async () => {
   const folder = temporaryFolder();
   const empty = path.join(folder, 'empty.mjs');
@@ -73,7 +91,7 @@ test('a module that is missing, or exports no function, is told', async () => {
   const missing = path.join(folder, 'missing.mjs');
   for (const [own, expected] of [
     [empty, `model.module: ${empty}: expected an exported function "model", or one by default, got size.`],
-    [missing, `model.module: ${missing}: expected an ES module, it cannot be imported: Cannot find module`],
+    [missing, `model.module: ${missing}: expected an ES module, it cannot be read: ENOENT`],
   ] as const) {
     await assert.rejects(runTraining(1, [`model.module=${own}`]), (error: DtrainError) => {
       assert.deepEqual(

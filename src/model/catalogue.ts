@@ -103,6 +103,8 @@ export interface Model {
   readonly multiplyAdds: number;
   /** The weights to begin with, of a model that has its own; else they are drawn from the seed. */
   readonly first?: Weights;
+  /** SHA-256 of the file that it comes from, of a module of the user's own; what that file imports is not seen. */
+  readonly codeHash?: string;
   /** Layers with weights on the main path, as the paper counts depth: projections are not counted. */
   readonly layers: number;
 }

@@ -83,6 +83,7 @@ export interface ResumedParts {
   readonly threadsPerWorker: number;
   checkWorkers(workers: number): void;
   checkData(data: AnyDataSet): void;
+  checkModel(model: Model): void;
   readState(state: Float32Array, layout: RowLayout, model: Model): void;
 }
 
@@ -187,12 +188,13 @@ async function assembleOn(
     const { data, config } = await loadData(options);
     resumed?.checkData(data);
     const { model, recorded } = await recordStep(devices, config, batch, data);
+    resumed?.checkModel(model);
     const { layout } = recorded.program;
     const state = allocateState(layout);
     if (resumed) resumed.readState(state, layout, model);
     else if (!group || group.rank === 0) writeFirstWeights(state, layout, beginningWeights(options, config, model));
     arena = createArena(arenaPlan(options, config, batch, layout));
-    const facts = hostFacts({ config, data, batch, devices, hosts: numHosts });
+    const facts = hostFacts({ config, data, model, batch, devices, hosts: numHosts });
     const { start: own, signal } = options;
     const start = hosts ? await hosts.meet(pool, { facts, start: own, say, signal }) : own;
     await hosts?.broadcast(state);

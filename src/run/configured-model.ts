@@ -1,4 +1,5 @@
 /** The model that a configuration names: one of the catalogue, or the one in a module of the user's own. */
+import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { modelName } from '../config/model-name.js';
@@ -7,6 +8,7 @@ import { DtrainError, ExitCode } from '../core/errors.js';
 import type { Engine } from '../graph/engine.js';
 import { type ImageSize, type Model, makeModel } from '../model/catalogue.js';
 import { type ModelModule, makeModuleModel } from '../model/module-model.js';
+import { sha256 } from '../train/manifest.js';
 
 /** @throws DTRAIN_MODEL_UNKNOWN, DTRAIN_MODEL_MODULE (exit 3). */
 export async function configuredModel(
@@ -17,9 +19,19 @@ export async function configuredModel(
 ): Promise<Model> {
   const { module: file, ...options } = config.model;
   if (file === null) return makeModel(engine, { ...options, classes }, imageSize);
+  const codeHash = hashOf(file); // before it is imported: a file that changes between the two is found by the next one who looks
   const make = await importModel(file);
   const name = modelName(config.model);
-  return makeModuleModel(engine, make, { file, name, classes, imageSize, seed: config.train.seed });
+  const model = await makeModuleModel(engine, make, { file, name, classes, imageSize, seed: config.train.seed });
+  return { ...model, codeHash };
+}
+
+function hashOf(file: string): string {
+  try {
+    return sha256(fs.readFileSync(file));
+  } catch (cause) {
+    throw moduleError(file, `expected an ES module, it cannot be read: ${(cause as Error).message}`, cause);
+  }
 }
 
 async function importModel(file: string): Promise<ModelModule> {

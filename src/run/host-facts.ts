@@ -4,6 +4,7 @@ import type { BatchPlan } from '../config/derive.js';
 import { configEntries } from '../config/print-config.js';
 import type { RunConfig } from '../config/schema.js';
 import type { Measured } from '../data/data-set.js';
+import type { Model } from '../model/catalogue.js';
 import type { RunDevices } from './devices.js';
 import { packageVersion } from './version.js';
 
@@ -13,12 +14,14 @@ const MAY_DIFFER = ['cluster.hosts', 'cluster.hostRank', 'cluster.waitSeconds', 
 export function hostFacts({
   config,
   data,
+  model,
   batch,
   devices,
   hosts,
 }: {
   readonly config: RunConfig;
   readonly data: Pick<Measured, 'fingerprint'>;
+  readonly model: Pick<Model, 'codeHash'>;
   readonly batch: BatchPlan;
   readonly devices: RunDevices;
   readonly hosts: number;
@@ -34,6 +37,9 @@ export function hostFacts({
     shards,
     devices: devices.kind,
     threadsPerWorker: devices.kind === 'cpu' ? threadsPerWorker : null,
-    config: Object.fromEntries(entries),
+    config: {
+      ...Object.fromEntries(entries),
+      ...(model.codeHash !== undefined && { 'code of model.module': model.codeHash.slice(0, 12) }),
+    },
   };
 }

@@ -120,8 +120,18 @@ export function configurationHash(config: RunConfig): string {
 /** @throws DTRAIN_RESUME_DIFFERS (exit 6) where the data are not those of the checkpoint. */
 export function checkDataSet({ folder, manifest }: OpenCheckpoint, fingerprint: string): void {
   if (manifest.hashes.dataSet === fingerprint) return;
-  const short = (hash: string) => `${hash.slice(0, 12)}…`;
-  throw differs(folder, [{ key: 'data set', before: short(manifest.hashes.dataSet), now: short(fingerprint) }]);
+  throw differs(folder, [{ key: 'data set', before: shortHash(manifest.hashes.dataSet), now: shortHash(fingerprint) }]);
+}
+
+/** @throws DTRAIN_RESUME_DIFFERS (exit 6) where the file of model.module is not that of the checkpoint. */
+export function checkModule({ folder, manifest }: OpenCheckpoint, codeHash: string | undefined): void {
+  const saved = manifest.hashes.module;
+  if (saved === undefined || codeHash === undefined || saved === codeHash) return;
+  throw differs(folder, [{ key: 'code of model.module', before: shortHash(saved), now: shortHash(codeHash) }]);
+}
+
+function shortHash(hash: string): string {
+  return `${hash.slice(0, 12)}…`;
 }
 
 /** @throws DTRAIN_RESUME_DIFFERS (exit 6) where the workers cannot share the shards of the checkpoint. */

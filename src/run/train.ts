@@ -34,6 +34,7 @@ import type { HostLink } from './host-link.js';
 import { Profile } from './profile.js';
 import {
   checkDataSet,
+  checkModule,
   checkpointToResume,
   checkWorkers,
   configurationHash,
@@ -505,7 +506,8 @@ class TrainingRun {
   }
 
   #facts(): RunFacts {
-    const { batch, config, data, devices } = this.#assembly;
+    const { batch, config, data, devices, model } = this.#assembly;
+    const module = model.codeHash;
     return {
       run: path.basename(path.resolve(this.#runDir)),
       generation: this.#generation,
@@ -514,7 +516,11 @@ class TrainingRun {
       globalBatch: config.train.globalBatch,
       precision: config.train.precision,
       threadsPerWorker: batch.threadsPerWorker,
-      hashes: { configuration: configurationHash(config), dataSet: data.fingerprint },
+      hashes: {
+        configuration: configurationHash(config),
+        dataSet: data.fingerprint,
+        ...(module !== undefined && { module }),
+      },
       versions: { dtrain: packageVersion(), tensorflow: devices.runtime.c.TF_Version(), node: process.version },
     };
   }
@@ -592,6 +598,7 @@ function resumedParts(opened: OpenCheckpoint): ResumedParts {
     threadsPerWorker,
     checkWorkers: (workers) => checkWorkers(opened, shards, workers),
     checkData: ({ fingerprint }) => checkDataSet(opened, fingerprint),
+    checkModel: ({ codeHash }) => checkModule(opened, codeHash),
     readState: (state, layout, model) => readState(state, layout, model, opened),
   };
 }

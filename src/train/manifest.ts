@@ -29,6 +29,8 @@ export interface ManifestHashes {
   /** name:shape:dtype of every parameter and statistic, sorted. */
   readonly modelSignature: string;
   readonly dataSet: string;
+  /** The file of model.module; left out where the model is one of the catalogue. */
+  readonly module?: string;
 }
 
 export interface Manifest {
@@ -136,6 +138,8 @@ const isFlag: Check = (value) => typeof value === 'boolean';
 const isAmount: Check = (value) => typeof value === 'number' && Number.isFinite(value) && value >= 0;
 const isName: Check = (value) => typeof value === 'string' && /^[a-z0-9][a-z0-9._-]{0,63}$/.test(value);
 
+const HASHES = { configuration: isHash, modelSignature: isHash, dataSet: isHash };
+
 const MEMBERS: Readonly<Record<keyof Manifest, Check>> = {
   magic: isText,
   formatVersion: isCount,
@@ -150,7 +154,7 @@ const MEMBERS: Readonly<Record<keyof Manifest, Check>> = {
   globalBatch: isCount,
   precision: isText,
   threadsPerWorker: isCount,
-  hashes: has({ configuration: isHash, modelSignature: isHash, dataSet: isHash }),
+  hashes: (value) => has(HASHES)(value) || has({ ...HASHES, module: isHash })(value),
   versions: has({ dtrain: isText, tensorflow: isText, node: isText }),
   parent: (value) => value === null || isName(value),
   createdAt: isText,
