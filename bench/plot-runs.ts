@@ -31,21 +31,29 @@ function curveOf(word: string): Curve {
   const [name, file] = word.split('=') as [string, string];
   const text = fs.readFileSync(file, 'utf8').trim();
   const lines = text.split('\n').map((line) => JSON.parse(line) as Line);
-  const error = (accuracy: unknown) => 100 * (1 - Number(accuracy));
   const evaluated = lines.filter(({ event, accuracy }) => event === 'evaluation' || accuracy !== undefined);
   const test = evaluated.map(
     (line) => [Number(line['epoch']), error(line['testAccuracy'] ?? line['accuracyWithMirror'])] as const,
   );
-  const byEpoch = new Map<number, number[]>();
-  for (const line of lines) {
-    if (line['event'] !== 'step') continue;
-    const epoch = Math.ceil(Number(line['epoch']) - 1e-2); // an epoch may end inside a step
-    byEpoch.set(epoch, [...(byEpoch.get(epoch) ?? []), error(line['trainAccuracy'])]);
+  return { name, training: trainingErrors(lines.filter(({ event }) => event === 'step')), test };
+}
+
+/** Means of epochs. A line tells the mean since the line before it; an epoch may end inside a step. */
+function trainingErrors(steps: readonly Line[]): Curve['training'] {
+  const sums = new Map<number, { errors: number; steps: number }>();
+  let before = 0;
+  for (const line of steps) {
+    const count = Number(line['step']) - before;
+    before += count;
+    const epoch = Math.ceil(Number(line['epoch']) - 1e-2);
+    const sum = sums.get(epoch) ?? { errors: 0, steps: 0 };
+    sums.set(epoch, { errors: sum.errors + count * error(line['trainAccuracy']), steps: sum.steps + count });
   }
-  const training = [...byEpoch].map(
-    ([epoch, errors]) => [epoch, errors.reduce((sum, value) => sum + value, 0) / errors.length] as const,
-  );
-  return { name, training, test };
+  return [...sums].map(([epoch, { errors, steps }]) => [epoch, errors / steps] as const);
+}
+
+function error(accuracy: unknown): number {
+  return 100 * (1 - Number(accuracy));
 }
 
 function picture(title: string, curves: readonly Curve[]): string {
