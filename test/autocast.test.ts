@@ -74,9 +74,9 @@ const LOW_PRECISION = {
   },
   resnet18: {
     compute:
-      'Add 17, AvgPool 11, AvgPoolGrad 2, BatchMatMulV2 36, Cast 46, ConcatV2 4, Conv2D 9, Conv2DBackpropFilter 9, ' +
-      'Conv2DBackpropInput 8, FusedBatchNormGradV3 20, FusedBatchNormV3 20, MaxPool 1, MaxPoolGrad 1, PadV2 16, Relu 17, ' +
-      'ReluGrad 17, Reshape 77, Slice 43',
+      'Add 17, AvgPool 11, AvgPoolGrad 2, BatchMatMulV2 36, Cast 40, ConcatV2 1, Conv2D 9, Conv2DBackpropFilter 9, ' +
+      'Conv2DBackpropInput 8, FusedBatchNormGradV3 20, FusedBatchNormV3 20, MaxPool 1, MaxPoolGrad 1, PadV2 13, Relu 17, ' +
+      'ReluGrad 17, Reshape 74, Slice 16',
     update: '',
     evaluate: 'Add 9, BatchMatMulV2 1, Cast 28, Conv2D 20, FusedBatchNormV3 20, MaxPool 1, PadV2 4, Relu 17',
   },

@@ -185,6 +185,20 @@ test('an unknown model is told, with the nearest one', () => {
   assert.equal(errorOf(() => model('vgg')).message, `model.name: unknown model vgg (did you mean vgg16?). ${known}`);
 });
 
+test('images too small for the poolings are told, whatever the network', () => {
+  for (const [name, least] of [
+    ['speednet', 9],
+    ['vgg16', 32],
+  ] as const) {
+    assert.equal(model(name, {}, least).name, name);
+    const { code, exitCode, message } = errorOf(() => model(name, {}, least - 1));
+    assert.deepEqual([code, exitCode], ['DTRAIN_MODEL_IMAGES', 3]);
+    assert(message.startsWith(`model.name: ${name} cannot be made for images of ${least - 1}×${least - 1}: `), message);
+  }
+  const wide = makeModel(engine, { name: 'speednet', classes: 10, shortcut: 'A', stem: 'cifar' }, [32, 64]);
+  assert.equal(wide.numParameters, model('speednet').numParameters);
+});
+
 // Names and layouts
 
 for (const name of PARITY_CASES) {

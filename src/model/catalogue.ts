@@ -114,14 +114,18 @@ export type ImageSize = readonly [height: number, width: number];
 
 /**
  * The model called `name`, described for images of `imageSize`.
- * @throws DTRAIN_MODEL_UNKNOWN (exit 3).
+ * @throws DTRAIN_MODEL_UNKNOWN, DTRAIN_MODEL_IMAGES (exit 3).
  */
 export function makeModel(engine: Engine, options: ModelOptions, imageSize: ImageSize): Model {
-  return describeModel(
-    engine,
-    { name: options.name, classes: options.classes, forward: modelFunction(options) },
-    imageSize,
-  );
+  const { name, classes } = options;
+  const forward = modelFunction(options);
+  try {
+    return describeModel(engine, { name, classes, forward }, imageSize);
+  } catch (error) {
+    if (error instanceof DtrainError && error.code === 'DTRAIN_TENSORFLOW')
+      throw imagesDoNotFit(name, imageSize, error);
+    throw error;
+  }
 }
 
 /** A model from its code: parameters, statistics and sizes are read off a recording of it. */
@@ -169,6 +173,14 @@ function multiplyAdds(operations: readonly RecordedOperation[]): number {
     if (type === 'BatchMatMulV2') total += sizeOf(outputShapes[0]!) * inputShapes[0]!.at(-1)!;
   }
   return total;
+}
+
+/** Of a network of ours, TensorFlow refuses nothing but maps that its poolings have made too small. */
+function imagesDoNotFit(name: string, [height, width]: ImageSize, cause: DtrainError): DtrainError {
+  const text =
+    `model.name: ${name} cannot be made for images of ${height}×${width}: ${cause.message}. ` +
+    'Take larger images, or a network that pools less (every ResNet takes any size).';
+  return new DtrainError('DTRAIN_MODEL_IMAGES', ExitCode.configuration, text, { cause });
 }
 
 function unknownModel(name: string): DtrainError {

@@ -69,8 +69,8 @@ export function maxPool3x3(xNHWC: Tensor4D): Tensor4D {
   return tf.maxPool(padded, 3, 2, 'valid');
 }
 
-/** Maximum pooling over squares of `size` without overlap; what does not fill a square at the right and bottom is left out. */
-export function maxPool(xNHWC: Tensor4D, size: number): Tensor4D {
+/** Maximum pooling over squares of `size`, or rectangles, without overlap; what does not fill one at the right and bottom is left out. */
+export function maxPool(xNHWC: Tensor4D, size: number | [height: number, width: number]): Tensor4D {
   return tf.maxPool(xNHWC, size, size, 'valid');
 }
 

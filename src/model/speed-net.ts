@@ -17,8 +17,8 @@ export function speedNet(classes: number): ModelFunction {
     const bias = net.parameter('whitening.bias', [white.shape[3]], { value: 0 }) as Tensor1D;
     let x = tf.relu(tf.add(white, bias)) as Tensor4D;
     for (const [i, filters] of GROUPS.entries()) x = group(net, `layer${i + 1}`, x, filters);
-    const [n, height, , channels] = x.shape;
-    return dense(net, 'fc', tf.reshape(maxPool(x, height), [n, channels]) as Tensor2D, classes);
+    const [n, height, width, channels] = x.shape;
+    return dense(net, 'fc', tf.reshape(maxPool(x, [height, width]), [n, channels]) as Tensor2D, classes);
   };
 }
 

@@ -272,6 +272,15 @@ class TrainingRun {
   }
 
   async *events(): AsyncGenerator<TrainEvent, void> {
+    const timer = setInterval(() => this.#showProgress(), PROGRESS_MILLISECONDS); // of the run: a segment may be shorter
+    try {
+      yield* this.#segments();
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  async *#segments(): AsyncGenerator<TrainEvent, void> {
     const timetable = this.#timetable;
     yield this.#runEvent();
     if (this.#evaluationDue) yield* this.#evaluateLate();
@@ -315,27 +324,22 @@ class TrainingRun {
 
   /** Runs one segment; whether the run was asked to stop. */
   async *#segment(end: number): AsyncGenerator<TrainEvent, boolean> {
-    const timer = setInterval(() => this.#showProgress(), PROGRESS_MILLISECONDS);
-    try {
-      const result = await this.#coordinator.runSegment(this.#step, end, this.#carried);
-      yield* this.#savesSoFar();
-      for (const line of result.warnings) this.#warn(line);
-      this.#addToProfile(result);
-      const { event, step, seconds, stopRequested, losses, corrects } = result;
-      this.#step = step;
-      this.#trainingSeconds += seconds;
-      this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
-      const before = this.#carried;
-      const isWhole = step === end;
-      this.#carried = isWhole
-        ? { losses: [], corrects: [] }
-        : { losses: [...before.losses, ...losses], corrects: [...before.corrects, ...corrects] };
-      yield event;
-      if (isWhole) this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
-      return stopRequested;
-    } finally {
-      clearInterval(timer);
-    }
+    const result = await this.#coordinator.runSegment(this.#step, end, this.#carried);
+    yield* this.#savesSoFar();
+    for (const line of result.warnings) this.#warn(line);
+    this.#addToProfile(result);
+    const { event, step, seconds, stopRequested, losses, corrects } = result;
+    this.#step = step;
+    this.#trainingSeconds += seconds;
+    this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
+    const before = this.#carried;
+    const isWhole = step === end;
+    this.#carried = isWhole
+      ? { losses: [], corrects: [] }
+      : { losses: [...before.losses, ...losses], corrects: [...before.corrects, ...corrects] };
+    yield event;
+    if (isWhole) this.#metricsBytes = this.#directory?.metricsBytes ?? 0;
+    return stopRequested;
   }
 
   #addToProfile({ ranks, losses }: SegmentResult): void {
