@@ -69,7 +69,7 @@ for (const [world, shardsPerRank] of [
   [4, 2],
 ] as const) {
   test(`${world} ranks of ${shardsPerRank} shards, in the fixed order: the bits of the reference tree in every round`, async () => {
-    const plan: CollectivePlan = { world, shardsPerRank, exact: true, hint: 'ring' };
+    const plan: CollectivePlan = { world, hosts: 1, shardsPerRank, exact: true, hint: 'ring' };
     for (const { means, error, live } of await meet({ plan, rounds: ROUNDS })) {
       assert.deepEqual([error, live], [undefined, 0]);
       for (let round = 0; round < ROUNDS; round++) {
@@ -81,7 +81,7 @@ for (const [world, shardsPerRank] of [
 }
 
 test('around the ring: the same sums up to their roundings, the same bits on all ranks', async () => {
-  const plan: CollectivePlan = { world: 3, shardsPerRank: 1, exact: false, hint: 'ring' };
+  const plan: CollectivePlan = { world: 3, hosts: 1, shardsPerRank: 1, exact: false, hint: 'ring' };
   const reports = await meet({ plan, rounds: ROUNDS });
   const expected = Float32Array.from(Array.from({ length: ROUNDS }, (_, round) => [...expectedOf(plan, round)]).flat());
   assert.notDeepEqual(reports[0]!.means, expected, 'another order');
@@ -92,7 +92,7 @@ test('around the ring: the same sums up to their roundings, the same bits on all
 });
 
 test('who waits in a collective for a rank that never enters it comes back when the main thread gives that one up', async () => {
-  const plan: CollectivePlan = { world: 3, shardsPerRank: 1, exact: true, hint: 'ring' };
+  const plan: CollectivePlan = { world: 3, hosts: 1, shardsPerRank: 1, exact: true, hint: 'ring' };
   const reports = await meet({
     plan,
     rounds: 1,
@@ -110,14 +110,14 @@ test('who waits in a collective for a rank that never enters it comes back when 
 });
 
 test('a rank that fails on its way into a collective tells the others itself', async () => {
-  const plan: CollectivePlan = { world: 2, shardsPerRank: 1, exact: true, hint: 'ring' };
+  const plan: CollectivePlan = { world: 2, hosts: 1, shardsPerRank: 1, exact: true, hint: 'ring' };
   const [report] = await meet({ plan, rounds: 1, afterArriving: [undefined, 'fail'] });
   assert.equal(report!.error?.code, 'DTRAIN_RANK_FAILED');
 });
 
 test('one value that is not finite is told, and by how much the loss is', () => {
   const runtime = testRuntime();
-  const plan: CollectivePlan = { world: 1, shardsPerRank: 1, exact: true, hint: 'ring' };
+  const plan: CollectivePlan = { world: 1, hosts: 1, shardsPerRank: 1, exact: true, hint: 'ring' };
   const collective = recordCollectiveReduce(runtime, 'ReduceNotFinite', layout, plan);
   const group = new RankGroup(createArena({ world: 1, shards: 1, rowLength: length }), 0, 60);
   {

@@ -52,7 +52,7 @@ export function deriveBatch(config: RunConfig, { workers, device, cores, hosts =
   const { globalBatch, logicalShards, threadsPerWorker, accumulate } = config.train;
   const shards = (logicalShards ?? workers) * accumulate;
   const flag = device === undefined ? '' : `--${device}s `;
-  checkAllReduce(config, hosts);
+  checkAllReduce(config);
   const mistakes: string[] = [];
   if ((logicalShards ?? workers) % workers !== 0) {
     const cure = logicalShards === null ? '' : orWorkers(logicalShards, workers, flag);
@@ -68,7 +68,7 @@ export function deriveBatch(config: RunConfig, { workers, device, cores, hosts =
     const cure = logicalShards === null && accumulate === 1 ? orWorkers(globalBatch, workers, flag) : '';
     mistakes.push(notAMultiple(config, 'train.globalBatch', globalBatch, shards, unit, cure));
   }
-  if (mistakes.length === 0 && hosts > 1 && config.allReduce.exact && !isPowerOfTwo(shards / hosts)) {
+  if (mistakes.length === 0 && hosts > 1 && needsEvenHosts(config) && !isPowerOfTwo(shards / hosts)) {
     mistakes.push(unevenShards(config, shards / hosts, hosts, 'host', 'one host'));
   }
   if (mistakes.length === 0 && workers > 1 && needsEvenWorkers(config) && !isPowerOfTwo(shards / workers)) {
@@ -125,30 +125,25 @@ function isPowerOfTwo(count: number): boolean {
   return Number.isInteger(Math.log2(count));
 }
 
+/** Whether what one host sums must be a part of the tree of one process. */
+function needsEvenHosts({ allReduce }: RunConfig): boolean {
+  return allReduce.kind === 'shared-memory' && allReduce.exact;
+}
+
 /** Whether what one worker sums on its device must be a part of the tree of shared memory. */
 function needsEvenWorkers({ allReduce }: RunConfig): boolean {
   return allReduce.kind === 'tensorflow' && allReduce.exact;
 }
 
 /** What TensorFlow's collectives do not do. Throws DTRAIN_ALL_REDUCE, exit code 3. */
-export function checkAllReduce(config: RunConfig, hosts: number): void {
+export function checkAllReduce(config: RunConfig): void {
   const { kind, dtype } = config.allReduce;
-  if (kind !== 'tensorflow') return;
-  const mistakes: string[] = [];
-  if (dtype !== 'float32') {
-    const why = "TensorFlow's collectives would add in bfloat16, and on GPUs not at all.";
-    const cure = 'Use allReduce.dtype=float32, or allReduce.kind=shared-memory.';
-    mistakes.push(
-      `${originOf(config, 'allReduce.dtype')}: expected float32 with allReduce.kind=tensorflow, got ${dtype}. ${why} ${cure}`,
-    );
-  }
-  if (hosts > 1) {
-    const cure = 'Use allReduce.kind=shared-memory: hosts meet by TensorFlow either way.';
-    mistakes.push(
-      `${originOf(config, 'allReduce.kind')}: expected shared-memory on several hosts, got tensorflow. ${cure}`,
-    );
-  }
-  if (mistakes.length > 0) throw new DtrainError('DTRAIN_ALL_REDUCE', ExitCode.configuration, mistakes.join('\n'));
+  if (kind !== 'tensorflow' || dtype === 'float32') return;
+  const where = originOf(config, 'allReduce.dtype');
+  const text =
+    `${where}: expected float32 with allReduce.kind=tensorflow, got ${dtype}. TensorFlow's collectives would add in bfloat16, and on GPUs ` +
+    'not at all. Use allReduce.dtype=float32, or allReduce.kind=shared-memory.';
+  throw new DtrainError('DTRAIN_ALL_REDUCE', ExitCode.configuration, text);
 }
 
 /** `groups` of `unit` with `each` logical shards, whose sums are not a part of the tree. */

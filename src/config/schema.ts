@@ -399,7 +399,7 @@ export const runConfigSchema = section('A run of dtrain.', {
       kind: key(
         choice('shared-memory', 'tensorflow'),
         'shared-memory',
-        "The means: shared-memory, among the threads of one host, in the host's memory; tensorflow, from device to device by TensorFlow's collectives (NCCL between GPUs, else its ring), on one host.",
+        "The means: shared-memory, among the threads of one host, in the host's memory; tensorflow, from device to device by TensorFlow's collectives (NCCL between GPUs, else its ring); on several hosts all ranks of all hosts are then one group.",
       ),
       dtype: key(
         choice('float32', 'bfloat16'),

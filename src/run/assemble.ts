@@ -178,7 +178,7 @@ async function assembleOn(
   // Its threads load their modules while the data set is read and the step is recorded.
   const pool = new RankPool(
     devices.names.length,
-    poolCallbacks(() => arena, planned, devices),
+    poolCallbacks(() => arena, planned, devices, hosts),
   );
   let stream: ImageStream | null = null;
   const close = async () => {
@@ -187,7 +187,7 @@ async function assembleOn(
   try {
     const { data, config } = await loadData(options);
     resumed?.checkData(data);
-    const { model, recorded } = await recordStep(devices, config, batch, data);
+    const { model, recorded } = await recordStep(devices, { config, batch, data, hosts: numHosts });
     resumed?.checkModel(model);
     const { layout } = recorded.program;
     const state = allocateState(layout);
@@ -212,9 +212,7 @@ async function assembleOn(
 
 async function recordStep(
   devices: RunDevices,
-  config: RunConfig,
-  batch: BatchPlan,
-  data: AnyDataSet,
+  { config, batch, data, hosts }: Pick<Assembly, 'config' | 'batch' | 'data'> & { readonly hosts: number },
 ): Promise<{ model: Model; recorded: RecordedProgram }> {
   const engine = startEngine(devices.runtime, devices.names[0]!);
   const { height, width } = data.train;
@@ -233,7 +231,7 @@ async function recordStep(
     ema: config.train.ema,
     evaluationFlip: config.evaluation.flip,
     lowGradients: config.allReduce.dtype === 'bfloat16',
-    collective: collectivePlan(config, batch, devices),
+    collective: collectivePlan(config, batch, devices, hosts),
   });
   return { model, recorded };
 }
@@ -298,9 +296,12 @@ function arenaPlan(
   { world, shards }: BatchPlan,
   { length, lowLength }: RowLayout,
 ): Omit<ArenaSpec, 'memory'> {
-  if (allReduce.kind === 'tensorflow') return { world, shards: world, rowLength: length }; // for the last mean row
+  const count = hosts?.addresses.length ?? 1;
+  if (allReduce.kind === 'tensorflow') {
+    const ranks = world / count;
+    return { world: ranks, shards: ranks, rowLength: length }; // for the last mean row
+  }
   if (!hosts) return { world, shards, rowLength: length, lowLength };
-  const count = hosts.addresses.length;
   const own = shards / count;
   const part = { firstShard: hosts.rank * own, allShards: shards, hostRows: hostRowsOf({ count, ...allReduce }) };
   return { world: world / count, shards: own, rowLength: length + 1, lowLength, hosts: part };
@@ -311,22 +312,27 @@ function collectivePlan(
   { allReduce }: RunConfig,
   { world, shardsPerRank }: BatchPlan,
   { kind, areDistinct }: RunDevices,
+  hosts: number,
 ): CollectivePlan | undefined {
   if (allReduce.kind !== 'tensorflow') return undefined;
-  return { world, shardsPerRank, exact: allReduce.exact, hint: kind === 'gpu' && areDistinct ? 'nccl' : 'ring' };
+  return { world, hosts, shardsPerRank, exact: allReduce.exact, hint: kind === 'gpu' && areDistinct ? 'nccl' : 'ring' };
 }
 
-/** A rank that is gone is waited for in shared memory, and where TensorFlow adds the rows, in its collectives. */
+/**
+ * A rank that is gone is waited for in shared memory, and where TensorFlow adds the rows, in its collectives. On several hosts the link to the
+ * others ends these (host-link.ts).
+ */
 function poolCallbacks(
   arenaSoFar: () => ArenaSpec | undefined,
   { allReduce }: RunConfig,
   { runtime }: RunDevices,
+  hosts: HostLink | null,
 ): PoolCallbacks {
   const poison = (rank: number) => {
     const arena = arenaSoFar();
     if (arena) poisonGroup(arena, rank);
   };
-  if (allReduce.kind !== 'tensorflow') return { onDeath: poison };
+  if (allReduce.kind !== 'tensorflow' || hosts) return { onDeath: poison };
   return {
     onDeath: (rank) => {
       poison(rank);

@@ -50,7 +50,7 @@ export async function benchAllReduce(options: AllReduceBenchOptions): Promise<Al
   const { bytes, ranks, rounds, config } = options;
   const { kind, dtype } = config.allReduce;
   if (bytes % 4 !== 0) throw internalError(`rows of ${bytes} bytes.`);
-  checkAllReduce(config, 1);
+  checkAllReduce(config);
   const layout = layoutOf(bytes / 4, dtype === 'bfloat16');
   const { length: rowLength, lowLength } = layout;
   const spec = createArena({ world: ranks, shards: ranks, rowLength, lowLength });
@@ -98,7 +98,7 @@ function devicesOf(opened: RunDevices, layout: RowLayout, { ranks, config }: All
   if (layout.length < 2) throw internalError('rows of less than two elements on devices.');
   const { exact } = config.allReduce;
   const hint = kind === 'gpu' && areDistinct ? ('nccl' as const) : ('ring' as const);
-  const plan = { world: ranks, shardsPerRank: 1, exact, hint };
+  const plan = { world: ranks, hosts: 1, shardsPerRank: 1, exact, hint };
   const isCollective = config.allReduce.kind === 'tensorflow';
   const collective = isCollective ? recordCollectiveReduce(runtime, 'BenchReduce', layout, plan) : null;
   return { runtime: { libraryPath: library.path, context: runtime.context }, names, layout, collective };

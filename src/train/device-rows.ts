@@ -5,6 +5,8 @@
  * Idea: a collective waits without a limit and cannot say for whom, so the ranks first meet at the barrier that they have anyway (collective/): who
  * does not come is named there, nobody enters the collective without the others, and a request to stop is seen alike by all. Who fails
  * nevertheless, or is given up by the watchdog, ends the collectives of the process, which is for ever.
+ * The barrier is that of a host. Other hosts are waited for in the collective; the main thread, which watches them, ends the wait where one is lost
+ * or fails (run/host-link.ts), and nobody before it, so that the others are told why.
  * Must stay true: all ranks make the same calls in the same order, which numbers them alike.
  */
 import type { RankGroup } from '../collective/rank-group.js';
@@ -15,9 +17,10 @@ import type { Runtime } from '../tensorflow/runtime.js';
 import { type TensorHandle, tensorFrom } from '../tensorflow/tensor-handle.js';
 import type { CollectiveReduce } from './collective-reduce.js';
 import type { GradientMeeting, MeanReport } from './gradient-meeting.js';
+import { hostLost } from './host-reduce.js';
 import type { RowLayout } from './row-layout.js';
 
-/** One group of devices for all calls; that of several hosts has another key (host-reduce.ts). */
+/** One group of devices for all calls; that of the hosts' first ranks has another key (host-reduce.ts). */
 const GROUP_KEY = 2;
 /** The ring takes the same keys again after so many calls; NCCL has a fresh one for each, which TensorFlow remembers for about 1 kB. */
 const RING_KEYS = 64;
@@ -39,13 +42,16 @@ export class DeviceRows implements GradientMeeting {
   readonly #groupInputs: readonly TensorHandle[];
   readonly #rows: TensorHandle[] = [];
   #meanRow: TensorHandle | undefined;
+  /** Of several hosts: whether one of them was asked to stop. */
+  #anyHostStops = false;
   #calls = 0;
 
   constructor(runtime: Runtime, group: RankGroup, options: DeviceRowsOptions) {
     this.#runtime = runtime;
     this.#group = group;
     this.#options = options;
-    const scalars = group.world > 1 ? [group.world, GROUP_KEY] : [];
+    const { world } = options.collective;
+    const scalars = world > 1 ? [world, GROUP_KEY] : [];
     this.#groupInputs = scalars.map((value) => this.#owned.use(this.#scalar(value)));
   }
 
@@ -63,14 +69,14 @@ export class DeviceRows implements GradientMeeting {
       return this.#reduce();
     } catch (error) {
       this.#group.throwIfPoisoned();
-      throw error;
+      throw this.#isOfHosts ? hostLost(error as Error) : error;
     } finally {
       this.#dropRows();
     }
   }
 
   get stopRequested(): boolean {
-    return this.#group.stopRequested;
+    return this.#isOfHosts ? this.#anyHostStops : this.#group.stopRequested;
   }
 
   keepMean(): void {
@@ -79,7 +85,7 @@ export class DeviceRows implements GradientMeeting {
 
   abandon(reason: string): void {
     this.#group.poison();
-    abortCollectives(this.#runtime, reason);
+    if (!this.#isOfHosts) abortCollectives(this.#runtime, reason);
   }
 
   spoil(shard: number, value: number, index?: number): void {
@@ -91,16 +97,22 @@ export class DeviceRows implements GradientMeeting {
     this.#rows[shard - firstShard] = tensorFrom(this.#runtime, device, values, [layout.length]);
   }
 
+  get #isOfHosts(): boolean {
+    return this.#options.collective.hosts > 1;
+  }
+
   #reduce(): MeanReport {
     const { device, layout, collective } = this.#options;
-    using instanceKey = this.#scalar(this.#nextKey());
-    const group = this.#groupInputs.length > 0 ? [...this.#groupInputs, instanceKey] : [];
-    const inputs = [...this.#rows, ...group];
+    using owned = new Scope();
+    const group = this.#groupInputs.length > 0 ? [...this.#groupInputs, owned.use(this.#scalar(this.#nextKey()))] : [];
+    const stops = this.#isOfHosts ? [owned.use(this.#stop())] : [];
+    const inputs = [...this.#rows, ...stops, ...group];
     const [mean, reportHandle] = execute(this.#runtime, { name: collective.name, inputs, device, numOutputs: 2 });
     using report = reportHandle!;
     this.#meanRow?.[Symbol.dispose]();
     this.#meanRow = mean!;
-    const [loss, correct, finite] = report.readInto(new Float32Array(3));
+    const [loss, correct, finite, stop] = report.readInto(new Float32Array(this.#isOfHosts ? 4 : 3));
+    this.#anyHostStops = stop !== undefined && stop > 0;
     if (this.#group.rank === 0) {
       this.#group.result[layout.loss] = loss!; // for the progress line
       this.#group.result[layout.correct] = correct!;
@@ -111,6 +123,11 @@ export class DeviceRows implements GradientMeeting {
   #nextKey(): number {
     const call = this.#calls++;
     return 1 + (this.#options.collective.hint === 'ring' ? call % RING_KEYS : call);
+  }
+
+  #stop(): TensorHandle {
+    const { device } = this.#options;
+    return tensorFrom(this.#runtime, device, Float32Array.of(this.#group.stopRequested ? 1 : 0), [1]);
   }
 
   /** int32: in host memory, where functions expect it on every device. */

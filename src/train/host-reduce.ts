@@ -137,7 +137,7 @@ interface Call {
 }
 
 /** Which host it was, TensorFlow does not say reliably; the main thread asks them all and says it (run/host-link.ts). */
-function hostLost(error: Error): DtrainError {
+export function hostLost(error: Error): DtrainError {
   const message = `all-reduce between hosts: ${error.message.split('\n')[0]}`;
   return new DtrainError('DTRAIN_HOST_LOST', ExitCode.hostLost, message, { cause: error });
 }

@@ -28,9 +28,9 @@ interface LongRun {
 }
 
 /** Two hosts that have trained for a while, with a checkpoint. */
-async function longRun(): Promise<LongRun> {
+async function longRun(...more: readonly string[]): Promise<LongRun> {
   const runDir = path.join(temporaryFolder(), 'run');
-  const words = [...SMALL_RUN, ...SHARDS, TRUSTED, '--run-dir', runDir, '--max-restarts', '0'];
+  const words = [...SMALL_RUN, ...SHARDS, ...more, TRUSTED, '--run-dir', runDir, '--max-restarts', '0'];
   const hosts = await startHosts(2, [...words, 'train.maxSteps=5000', 'checkpoint.everySteps=2', '--json']);
   await hosts[0]!.tells('"event":"checkpoint"');
   return { hosts, runDir, words };
@@ -87,6 +87,31 @@ for (const rank of [1, 0]) {
     },
   );
 }
+
+test('a host of a group of TensorFlow is killed, or hangs: the other names it as soon', ALARM, async () => {
+  for (const [signal, limitSeconds] of [
+    ['SIGKILL', 15],
+    ['SIGSTOP', 30],
+  ] as const) {
+    const run = await longRun('allReduce.kind=tensorflow');
+    const begun = nowSeconds();
+    run.hosts[1]!.signalAll(signal);
+    const seconds = await secondsToLoss(run.hosts[0]!, begun, /host 1 \(127\.0\.0\.1:/);
+    assert(seconds < limitSeconds, `${signal}: ${seconds} s`);
+    run.hosts[1]!.signalAll('SIGKILL');
+    if (signal === 'SIGKILL') await assertGoesOn(run);
+    recordRow({
+      row: signal === 'SIGKILL' ? 29 : 30,
+      fault: `host 1 of two that are one group of TensorFlow ${signal === 'SIGKILL' ? 'killed' : 'hung'}`,
+      injected: `${signal} to host 1 while both train`,
+      observed: 'the other named it',
+      code: 12,
+      seconds,
+      lost: 'steps since the last checkpoint, done again',
+      pass: true,
+    });
+  }
+});
 
 test('a host hangs: the other ends with 12 within 30 s', ALARM, async () => {
   const { hosts } = await longRun();

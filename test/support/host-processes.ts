@@ -100,7 +100,7 @@ export async function loopbackHosts(count: number): Promise<string> {
   return (await freePorts(count)).map((port) => `127.0.0.1:${port}`).join(',');
 }
 
-/** Starts host `rank` with what all hosts share. */
+/** Starts host `rank` with what all hosts share; with one worker, where the words do not say. */
 export function startHost(
   hosts: string,
   rank: number,
@@ -109,7 +109,8 @@ export function startHost(
   env: NodeJS.ProcessEnv = {},
 ): HostProcess {
   const place = ['--hosts', hosts, '--host-rank', `${rank}`];
-  return new HostProcess(['--config', 'resnet20', '--cpus', '1', ...place, ...words], env, launcher);
+  const workers = words.includes('--cpus') ? [] : ['--cpus', '1'];
+  return new HostProcess(['--config', 'resnet20', ...workers, ...place, ...words], env, launcher);
 }
 
 /** Starts all hosts. */
