@@ -291,7 +291,7 @@ export class Replica {
     const variable = this.#parameters[0]!;
     const values = variable.readInto(new Float32Array(sizeOf(variable.shape)));
     const bits = new Uint32Array(values.buffer);
-    bits[0]! ^= 1;
+    bits[0]! ^= 1 << 22; // the highest of the fraction: the lowest may be rounded away by the next update
     variable.assign(values);
   }
 
