@@ -89,11 +89,13 @@ export function deriveBatch(config: RunConfig, { workers, device, cores, hosts =
 
 /** The most workers a host, at most `available`, whose shares of the configured batch are whole. At least 1. */
 export function fittingWorkers(config: RunConfig, available: number, hosts = 1): number {
-  const { train, allReduce } = config;
+  const { train } = config;
   const total = train.logicalShards ?? train.globalBatch / train.accumulate;
   const isEven = (workers: number) => {
     if (needsEvenWorkers(config)) return isPowerOfTwo(((train.logicalShards ?? workers) / workers) * train.accumulate);
-    return hosts === 1 || !allReduce.exact || train.logicalShards !== null || isPowerOfTwo(workers * train.accumulate);
+    return (
+      hosts === 1 || !needsEvenHosts(config) || train.logicalShards !== null || isPowerOfTwo(workers * train.accumulate)
+    );
   };
   for (let workers = available; workers > 1; workers--) {
     if (total % (workers * hosts) === 0 && isEven(workers)) return workers;

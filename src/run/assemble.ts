@@ -297,14 +297,12 @@ function arenaPlan(
   { length, lowLength }: RowLayout,
 ): Omit<ArenaSpec, 'memory'> {
   const count = hosts?.addresses.length ?? 1;
-  if (allReduce.kind === 'tensorflow') {
-    const ranks = world / count;
-    return { world: ranks, shards: ranks, rowLength: length }; // for the last mean row
-  }
+  const ranks = world / count;
+  if (allReduce.kind === 'tensorflow') return { world: ranks, shards: ranks, rowLength: length }; // for the last mean row
   if (!hosts) return { world, shards, rowLength: length, lowLength };
   const own = shards / count;
   const part = { firstShard: hosts.rank * own, allShards: shards, hostRows: hostRowsOf({ count, ...allReduce }) };
-  return { world: world / count, shards: own, rowLength: length + 1, lowLength, hosts: part };
+  return { world: ranks, shards: own, rowLength: length + 1, lowLength, hosts: part };
 }
 
 /** How TensorFlow adds the rows, where it does. */

@@ -6,13 +6,14 @@ import { test } from 'node:test';
 import { nowSeconds } from '../../src/core/clock.js';
 import { decodeSafetensors } from '../../src/core/safetensors.js';
 import type { ScalingBench } from '../../src/run/bench-scaling.js';
-import { endsOf, HostProcess, loopbackHosts, startHosts } from '../support/host-processes.js';
+import { endsOf, groupText, HostProcess, KINDS, loopbackHosts, startHosts } from '../support/host-processes.js';
 import { lastCheckpointFile, runTraining, SMALL_RUN, temporaryFolder, tinyImages } from '../support/train-run.js';
 import { recordProof, recordRow } from './record.js';
 
 const ALARM = { timeout: 240_000 };
 const TRUSTED = 'cluster.trustedNetwork=true';
 const STATE_FILES = ['weights.safetensors', 'optimizer.safetensors'];
+const SHARDS = ['train.logicalShards=2', 'train.threadsPerWorker=1'];
 const FOUR = ['train.logicalShards=4', 'train.threadsPerWorker=1', 'train.maxSteps=3', 'train.ema=0.9'];
 
 async function runHosts(count: number, words: readonly string[]): Promise<string> {
@@ -89,14 +90,13 @@ test('two hosts that stream their images have the bits of one process with the s
   });
 });
 
-for (const kind of ['shared-memory', 'tensorflow'] as const) {
+for (const kind of KINDS) {
   test(
     `${kind}: SIGTERM on one host stops both after the same step; resumed, they end with the bits of one undisturbed process`,
     ALARM,
     async () => {
       const runDir = path.join(temporaryFolder(), 'run');
-      const two = [`allReduce.kind=${kind}`, 'train.logicalShards=2', 'train.threadsPerWorker=1'];
-      const words = [...SMALL_RUN, TRUSTED, ...two, '--run-dir', runDir];
+      const words = [...SMALL_RUN, TRUSTED, ...SHARDS, `allReduce.kind=${kind}`, '--run-dir', runDir];
       const hosts = await startHosts(2, [...words, 'train.maxSteps=5000', 'checkpoint.everySteps=2', '--json']);
       await hosts[0]!.tells('"event":"checkpoint"');
       const begun = nowSeconds();
@@ -118,7 +118,7 @@ for (const kind of ['shared-memory', 'tensorflow'] as const) {
         [0, 0],
         resumed.map(({ stderr }) => stderr).join('\n'),
       );
-      const one = await runTraining(2, ['train.logicalShards=2', 'train.threadsPerWorker=1', `train.maxSteps=${last}`]);
+      const one = await runTraining(2, [...SHARDS, `train.maxSteps=${last}`]);
       assert.deepEqual(differingFiles(runDir, one.runDir), []);
 
       // Nothing is left to do: both end at once.
@@ -131,10 +131,7 @@ for (const kind of ['shared-memory', 'tensorflow'] as const) {
       assert.deepEqual(differingFiles(runDir, one.runDir), []);
       recordRow({
         row: 15,
-        fault:
-          kind === 'tensorflow'
-            ? 'SIGTERM on one of two hosts that are one group of TensorFlow'
-            : 'SIGTERM on one of two hosts',
+        fault: `SIGTERM on one of two hosts${groupText(kind)}`,
         injected: 'kill -TERM of host 1 while both train; then --resume on both',
         observed: 'both stopped after the same step; resumed to the bits of one undisturbed process',
         code: 75,

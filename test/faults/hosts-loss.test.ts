@@ -9,7 +9,9 @@ import { smallTree, writeFiles } from '../support/data-fixtures.js';
 import {
   type EndedHost,
   endsOf,
+  groupText,
   type HostProcess,
+  KINDS,
   loopbackHosts,
   startHost,
   startHosts,
@@ -28,9 +30,18 @@ interface LongRun {
 }
 
 /** Two hosts that have trained for a while, with a checkpoint. */
-async function longRun(...more: readonly string[]): Promise<LongRun> {
+async function longRun(kind: (typeof KINDS)[number] = 'shared-memory'): Promise<LongRun> {
   const runDir = path.join(temporaryFolder(), 'run');
-  const words = [...SMALL_RUN, ...SHARDS, ...more, TRUSTED, '--run-dir', runDir, '--max-restarts', '0'];
+  const words = [
+    ...SMALL_RUN,
+    ...SHARDS,
+    `allReduce.kind=${kind}`,
+    TRUSTED,
+    '--run-dir',
+    runDir,
+    '--max-restarts',
+    '0',
+  ];
   const hosts = await startHosts(2, [...words, 'train.maxSteps=5000', 'checkpoint.everySteps=2', '--json']);
   await hosts[0]!.tells('"event":"checkpoint"');
   return { hosts, runDir, words };
@@ -63,12 +74,16 @@ function textOf(ends: readonly EndedHost[]): string {
   return ends.map(({ stdout, stderr }) => stdout + stderr).join('\n');
 }
 
-for (const rank of [1, 0]) {
+for (const [rank, kind] of [
+  [1, 'shared-memory'],
+  [0, 'shared-memory'],
+  [1, 'tensorflow'],
+] as const) {
   test(
-    `host ${rank} of two is killed: the other ends with 12 within 15 s; resumed, the bits are those of an undisturbed run`,
+    `${kind}: host ${rank} of two is killed: the other ends with 12 within 15 s; resumed, the bits are those of an undisturbed run`,
     ALARM,
     async () => {
-      const run = await longRun();
+      const run = await longRun(kind);
       const begun = nowSeconds();
       run.hosts[rank]!.signalAll('SIGKILL');
       const seconds = await secondsToLoss(run.hosts[1 - rank]!, begun, new RegExp(`host ${rank} \\(127\\.0\\.0\\.1:`));
@@ -76,7 +91,7 @@ for (const rank of [1, 0]) {
       await assertGoesOn(run);
       recordRow({
         row: 29,
-        fault: `host ${rank} of two killed`,
+        fault: `host ${rank} of two${groupText(kind)} killed`,
         injected: 'kill -9 while both train',
         observed: `the other named it; both resumed to the bits of an undisturbed run`,
         code: 12,
@@ -88,49 +103,26 @@ for (const rank of [1, 0]) {
   );
 }
 
-test('a host of a group of TensorFlow is killed, or hangs: the other names it as soon', ALARM, async () => {
-  for (const [signal, limitSeconds] of [
-    ['SIGKILL', 15],
-    ['SIGSTOP', 30],
-  ] as const) {
-    const run = await longRun('allReduce.kind=tensorflow');
+for (const kind of KINDS) {
+  test(`${kind}: a host hangs: the other ends with 12 within 30 s`, ALARM, async () => {
+    const { hosts } = await longRun(kind);
     const begun = nowSeconds();
-    run.hosts[1]!.signalAll(signal);
-    const seconds = await secondsToLoss(run.hosts[0]!, begun, /host 1 \(127\.0\.0\.1:/);
-    assert(seconds < limitSeconds, `${signal}: ${seconds} s`);
-    run.hosts[1]!.signalAll('SIGKILL');
-    if (signal === 'SIGKILL') await assertGoesOn(run);
+    hosts[1]!.signalAll('SIGSTOP');
+    const seconds = await secondsToLoss(hosts[0]!, begun, /lost host 1 \(127\.0\.0\.1:\d+\): no answer in 15 s/);
+    hosts[1]!.signalAll('SIGKILL');
+    assert(seconds < 30, `${seconds} s`);
     recordRow({
-      row: signal === 'SIGKILL' ? 29 : 30,
-      fault: `host 1 of two that are one group of TensorFlow ${signal === 'SIGKILL' ? 'killed' : 'hung'}`,
-      injected: `${signal} to host 1 while both train`,
-      observed: 'the other named it',
+      row: 30,
+      fault: `one of two hosts${groupText(kind)} hung`,
+      injected: 'kill -STOP of host 1 while both train',
+      observed: 'host 0 named it',
       code: 12,
       seconds,
       lost: 'steps since the last checkpoint, done again',
       pass: true,
     });
-  }
-});
-
-test('a host hangs: the other ends with 12 within 30 s', ALARM, async () => {
-  const { hosts } = await longRun();
-  const begun = nowSeconds();
-  hosts[1]!.signalAll('SIGSTOP');
-  const seconds = await secondsToLoss(hosts[0]!, begun, /lost host 1 \(127\.0\.0\.1:\d+\): no answer in 15 s/);
-  hosts[1]!.signalAll('SIGKILL');
-  assert(seconds < 30, `${seconds} s`);
-  recordRow({
-    row: 30,
-    fault: 'host hung',
-    injected: 'kill -STOP of host 1 while both train',
-    observed: 'host 0 named it',
-    code: 12,
-    seconds,
-    lost: 'steps since the last checkpoint, done again',
-    pass: true,
   });
-});
+}
 
 test('hosts that differ end with 4 before the first step, and say in what', ALARM, async () => {
   const hosts = await loopbackHosts(2);

@@ -9,6 +9,14 @@ import { temporaryFolder } from './train-run.js';
 
 export const DTRAIN_MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 
+/** Of the all-reduce. */
+export const KINDS = ['shared-memory', 'tensorflow'] as const;
+
+/** What a record says of hosts behind "two hosts". */
+export function groupText(kind: (typeof KINDS)[number]): string {
+  return kind === 'tensorflow' ? ' that are one group of TensorFlow' : '';
+}
+
 /** Leaders of process groups: a supervisor and its engine. */
 const children = new Set<ChildProcess>();
 process.once('exit', () => {
