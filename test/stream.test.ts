@@ -76,7 +76,8 @@ test('an evaluation of a checkpoint streams, and tells the same', async () => {
 });
 
 test('bench data measures both paths with real steps', async () => {
-  const config = loadConfig({ overrides: [...SMALL_RUN, ...words(images)] });
+  // Steps that are slow beside decoding: three of them are enough for the ring to fill.
+  const config = loadConfig({ overrides: [...SMALL_RUN, ...words(images), 'model.name=resnet110'] });
   const devices = { kind: 'cpu', count: 1 } as const;
   const said: string[] = [];
   const say = (line: string) => said.push(line);
